@@ -1,0 +1,20 @@
+//! The cascade: levels, thresholds, the state machine that moves between them, and what each level
+//! does to a message.
+//!
+//! Everything here is pure but for [`published`], which carries the result to the workers. The
+//! numbers in `tests/data/golden_*.csv` settle what "correct" means.
+
+mod level;
+mod manager;
+mod policy;
+pub(crate) mod published;
+mod shedder;
+mod thresholds;
+mod transition;
+
+pub use level::DegradationLevel;
+pub use manager::{DegradationManager, DegradationStatus};
+pub use policy::{Policy, Verdict, VerdictTable};
+pub use shedder::{LoadShedder, ShedReason, ShedStats, ShedderStats};
+pub use thresholds::{DegradationThresholds, ThresholdError};
+pub use transition::{Cause, Transition};

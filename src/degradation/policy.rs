@@ -1,0 +1,101 @@
+//! What is published to the workers: the level and what it means for each priority.
+
+use super::level::DegradationLevel;
+use crate::symbols::MessagePriority;
+
+/// What happens to one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Verdict {
+    /// The handler gets it.
+    Process,
+    /// It goes to the spill log, to be replayed later; where there is none, it is shed.
+    Spill,
+    /// It is dropped and counted.
+    Shed,
+}
+
+/// The verdict for each level and priority.
+///
+/// | level | CRITICAL | HIGH | NORMAL | LOW |
+/// |---|---|---|---|---|
+/// | NORMAL, SOFT | process | process | process | process |
+/// | GRACEFUL | process | process | process | shed |
+/// | AGGRESSIVE | process | process | spill | shed |
+/// | CIRCUIT_BREAK | process | spill | spill | shed |
+///
+/// That is [`Default`]; [`with`](Self::with) changes single cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerdictTable {
+    rows: [[Verdict; 4]; 5],
+}
+
+impl VerdictTable {
+    /// The reference's other rule: from GRACEFUL up, CRITICAL is processed and all else is shed.
+    pub const fn critical_only() -> Self {
+        use Verdict::{Process as P, Shed as X};
+        Self { rows: [[P; 4], [P; 4], [P, X, X, X], [P, X, X, X], [P, X, X, X]] }
+    }
+
+    /// The verdict for a message of this priority at this level.
+    #[inline]
+    pub const fn verdict(&self, level: DegradationLevel, priority: MessagePriority) -> Verdict {
+        self.rows[level.index()][priority.index()]
+    }
+
+    /// The same table with one cell changed.
+    #[must_use]
+    pub const fn with(
+        mut self,
+        level: DegradationLevel,
+        priority: MessagePriority,
+        verdict: Verdict,
+    ) -> Self {
+        self.rows[level.index()][priority.index()] = verdict;
+        self
+    }
+
+    /// One level's verdicts, indexed by [`MessagePriority::index`].
+    #[inline]
+    pub(crate) const fn row(&self, level: DegradationLevel) -> &[Verdict; 4] {
+        &self.rows[level.index()]
+    }
+}
+
+impl Default for VerdictTable {
+    fn default() -> Self {
+        use Verdict::{Process as P, Shed as X, Spill as S};
+        Self { rows: [[P; 4], [P; 4], [P, P, P, X], [P, P, S, X], [P, S, S, X]] }
+    }
+}
+
+/// The immutable thing that the monitor publishes and the workers read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The level in force.
+    pub level: DegradationLevel,
+    /// Counts publications, from 0.
+    pub epoch: u64,
+    /// What each level does to each priority.
+    pub table: VerdictTable,
+}
+
+impl Policy {
+    /// The verdicts at the level in force, indexed by [`MessagePriority::index`].
+    #[inline]
+    pub(crate) const fn row(&self) -> &[Verdict; 4] {
+        self.table.row(self.level)
+    }
+
+    /// Whether enrichment runs: at NORMAL only.
+    #[inline]
+    pub const fn enriches(&self) -> bool {
+        matches!(self.level, DegradationLevel::Normal)
+    }
+
+    /// Whether intake is open: below CIRCUIT_BREAK.
+    #[inline]
+    pub const fn accepts(&self) -> bool {
+        !matches!(self.level, DegradationLevel::CircuitBreak)
+    }
+}

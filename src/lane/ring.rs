@@ -1,0 +1,434 @@
+//! The two ends of a lane.
+#![allow(unsafe_code, reason = "calls the pool under the protocol that this module implements")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+
+use super::block::{BLOCK, Pool};
+use super::wait::Waker;
+
+/// What the monitor and the ledger see of a lane. Each counter has one writer.
+#[derive(Debug, Default)]
+pub(crate) struct LaneCounters {
+    /// Messages ever published. Written by the sender; the hand-off itself.
+    pub(crate) published: CachePadded<AtomicU64>,
+    /// Messages that the receiver is done with. Written by the receiver.
+    pub(crate) finished: CachePadded<AtomicU64>,
+    /// Offers refused by the gate. Written by the sender.
+    pub(crate) refused: CachePadded<AtomicU64>,
+    /// Offers that found the lane full. Written by the sender.
+    pub(crate) full: AtomicU64,
+    /// The sender is gone; nothing will follow. Written by the sender, once.
+    closed: AtomicBool,
+    /// Messages that fit.
+    pub(crate) capacity: u64,
+}
+
+impl LaneCounters {
+    /// Messages published and not yet finished.
+    pub(crate) fn in_flight(&self) -> u64 {
+        // Finished first: it can only have grown by the time `published` is read.
+        let finished = self.finished.load(Ordering::Acquire);
+        self.published.load(Ordering::Acquire).saturating_sub(finished)
+    }
+}
+
+struct Shared<M> {
+    pool: Pool<M>,
+    full: ArrayQueue<u32>,
+    empty: ArrayQueue<u32>,
+    counters: Arc<LaneCounters>,
+}
+
+/// Makes a lane that takes at least `capacity` messages before it is full.
+///
+/// Memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes, touched as it is needed, or now if
+/// `prefault` says so.
+pub(crate) fn lane<M: Copy + Send>(
+    capacity: usize,
+    prefault: bool,
+    waker: Arc<Waker>,
+) -> (Sender<M>, Receiver<M>) {
+    // One block more, for the one that the receiver has read in part.
+    let blocks = capacity.div_ceil(BLOCK) + 1;
+    let pool = Pool::new(blocks);
+    if prefault {
+        // SAFETY: the pool was made here and nobody else knows it.
+        unsafe { pool.prefault() };
+    }
+    let counters = Arc::new(LaneCounters { capacity: capacity as u64, ..Default::default() });
+    let shared = Arc::new(Shared {
+        pool,
+        full: ArrayQueue::new(blocks),
+        empty: ArrayQueue::new(blocks),
+        counters,
+    });
+    let sender = Sender {
+        spare: (0..blocks as u32).rev().collect(),
+        shared: Arc::clone(&shared),
+        waker,
+        block: 0,
+        offset: BLOCK,
+        sent: 0,
+        published: 0,
+    };
+    let receiver = Receiver { shared, block: 0, offset: BLOCK, taken: 0, seen: 0 };
+    (sender, receiver)
+}
+
+/// The producer's end.
+pub(crate) struct Sender<M> {
+    shared: Arc<Shared<M>>,
+    waker: Arc<Waker>,
+    /// Empty blocks; the one that came back last is on top.
+    spare: Vec<u32>,
+    /// The open block.
+    block: u32,
+    /// The next free slot of the open block; `BLOCK` when none is open.
+    offset: usize,
+    /// Messages ever written.
+    sent: u64,
+    /// Messages ever published, ≤ `sent`.
+    published: u64,
+}
+
+impl<M: Copy + Send> Sender<M> {
+    /// Writes a message; publishes when that fills a block. `false` when the lane is full.
+    #[inline]
+    pub(crate) fn push(&mut self, message: M) -> bool {
+        self.push_after_hole(message, 0)
+    }
+
+    /// Writes a message before which `missed` messages of its symbol are missing.
+    #[inline]
+    pub(crate) fn push_after_hole(&mut self, message: M, missed: u32) -> bool {
+        if self.offset == BLOCK && !self.open_block() {
+            return false;
+        }
+        // SAFETY: this is the sender; the block is open and slots from `offset` on are not published.
+        unsafe { self.shared.pool.write(self.block, self.offset, message) };
+        if missed > 0 {
+            self.shared.pool.note(self.block, self.offset, missed);
+        }
+        self.offset += 1;
+        self.sent += 1;
+        if self.offset == BLOCK {
+            self.publish();
+        }
+        true
+    }
+
+    /// Lets the receiver see all that was written.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        if self.published != self.sent {
+            self.published = self.sent;
+            // Release: the receiver that acquires this count sees the slots, their notes, and the
+            // block numbers in the queue of full blocks.
+            self.shared.counters.published.store(self.sent, Ordering::Release);
+            self.waker.wake_if_parked();
+        }
+    }
+
+    /// Messages written that the receiver has not finished.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.sent - self.shared.counters.finished.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
+        &self.shared.counters
+    }
+
+    /// Takes the emptied block that came back last and puts it on its way.
+    #[cold]
+    fn open_block(&mut self) -> bool {
+        while let Some(block) = self.shared.empty.pop() {
+            self.spare.push(block);
+        }
+        let Some(block) = self.spare.pop() else { return false };
+        self.block = block;
+        self.offset = 0;
+        let pushed = self.shared.full.push(block);
+        debug_assert!(pushed.is_ok(), "the queue has room for every block there is");
+        true
+    }
+}
+
+/// Publishes the rest and tells the receiver that nothing will follow.
+impl<M> Drop for Sender<M> {
+    fn drop(&mut self) {
+        let counters = &self.shared.counters;
+        counters.published.store(self.sent, Ordering::Release);
+        // Release: who sees the lane closed sees the last count, too.
+        counters.closed.store(true, Ordering::Release);
+        self.waker.wake_if_parked();
+    }
+}
+
+/// The worker's end.
+pub(crate) struct Receiver<M> {
+    shared: Arc<Shared<M>>,
+    /// The block being read.
+    block: u32,
+    /// The next slot to read of it; `BLOCK` when the next message is in the next block.
+    offset: usize,
+    /// Messages finished.
+    taken: u64,
+    /// Messages known to be published, ≥ `taken`.
+    seen: u64,
+}
+
+/// Some messages at the front of a lane.
+pub(crate) struct Chunk<'a, M> {
+    /// The messages, at least one.
+    pub(crate) messages: &'a mut [M],
+    /// For each message how many of its symbol are missing before it; `None`: none are.
+    pub(crate) missed: Option<&'a [AtomicU32]>,
+    /// The chunk begins a block.
+    pub(crate) begins_block: bool,
+}
+
+impl<M: Copy + Send> Receiver<M> {
+    /// The messages at the front, at most `max`, all of one block; `None` when none are published.
+    ///
+    /// They stay at the front until [`finish`](Self::finish) takes them off.
+    #[inline]
+    pub(crate) fn front(&mut self, max: usize) -> Option<Chunk<'_, M>> {
+        if self.taken == self.seen {
+            // Acquire: pairs with the sender's release in `publish`.
+            self.seen = self.shared.counters.published.load(Ordering::Acquire);
+            if self.taken == self.seen {
+                return None;
+            }
+        }
+        if self.offset == BLOCK {
+            // A block's number was pushed before any message in it was published.
+            self.block = self.shared.full.pop().expect("a published message is in a block");
+            self.offset = 0;
+        }
+        let available = (self.seen - self.taken).min(max as u64) as usize;
+        let count = available.min(BLOCK - self.offset);
+        let pool = &self.shared.pool;
+        // SAFETY: this is the receiver. Slots up to `seen` are published (acquire above), the block is given
+        // back only in `finish`, and the chunk borrows the receiver, so there is one reference at a time.
+        let messages = unsafe { pool.read(self.block, self.offset, count) };
+        let missed = pool.notes(self.block).map(|notes| &notes[self.offset..self.offset + count]);
+        Some(Chunk { messages, missed, begins_block: self.offset == 0 })
+    }
+
+    /// Takes `count` messages off the front; the caller has seen them there.
+    #[inline]
+    pub(crate) fn finish(&mut self, count: usize) {
+        debug_assert!(self.offset + count <= BLOCK && count as u64 <= self.seen - self.taken);
+        self.offset += count;
+        self.taken += count as u64;
+        if count > 0 && self.offset == BLOCK {
+            self.shared.pool.wipe_notes(self.block);
+            let returned = self.shared.empty.push(self.block);
+            debug_assert!(returned.is_ok(), "the queue has room for every block there is");
+        }
+        // Release: who acquires this count sees the worker's counters of these messages.
+        self.shared.counters.finished.store(self.taken, Ordering::Release);
+    }
+
+    /// Whether a message is waiting.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.taken != self.shared.counters.published.load(Ordering::Acquire)
+    }
+
+    /// Whether the sender is gone and all it sent is finished.
+    pub(crate) fn is_done(&self) -> bool {
+        // Closed first: what was published before closing is then seen by `is_ready`.
+        self.shared.counters.closed.load(Ordering::Acquire) && !self.is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::wait::WaitStrategy;
+    use proptest::prelude::*;
+
+    fn small_lane(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
+        lane(capacity, false, Arc::new(Waker::new(WaitStrategy::BusySpin)))
+    }
+
+    /// Takes all that is there.
+    fn drain(receiver: &mut Receiver<u64>, max: usize) -> Vec<(u64, u32)> {
+        let mut out = Vec::new();
+        while let Some(chunk) = receiver.front(max) {
+            let count = chunk.messages.len();
+            for (i, message) in chunk.messages.iter().enumerate() {
+                let missed = chunk.missed.map_or(0, |m| m[i].load(Ordering::Relaxed));
+                out.push((*message, missed));
+            }
+            receiver.finish(count);
+        }
+        out
+    }
+
+    #[test]
+    fn a_message_is_invisible_until_published_and_then_at_once() {
+        let (mut sender, mut receiver) = small_lane(1000);
+        assert!(sender.push(7));
+        assert!(receiver.front(10).is_none());
+        sender.publish();
+        assert_eq!(drain(&mut receiver, 10), [(7, 0)]);
+    }
+
+    #[test]
+    fn a_full_block_publishes_itself() {
+        let (mut sender, mut receiver) = small_lane(1000);
+        for i in 0..BLOCK as u64 {
+            sender.push(i);
+        }
+        assert_eq!(drain(&mut receiver, 1000).len(), BLOCK);
+    }
+
+    #[test]
+    fn single_message_bursts_do_not_shrink_the_capacity() {
+        let (mut sender, mut receiver) = small_lane(1000);
+        let mut next = 0;
+        for skip in [0, 1, 255, 256, 257, 999] {
+            // Move the place in the block where filling begins.
+            for _ in 0..skip {
+                assert!(sender.push(next));
+                sender.publish();
+                assert_eq!(drain(&mut receiver, 10), [(next, 0)]);
+                next += 1;
+            }
+            let first = next;
+            while sender.push(next) {
+                sender.publish();
+                next += 1;
+            }
+            assert!(next - first >= 1000, "only {} fit", next - first);
+            let drained: Vec<u64> = drain(&mut receiver, 10).into_iter().map(|m| m.0).collect();
+            assert_eq!(drained, (first..next).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_block_that_came_back_last_is_used_first() {
+        let (mut sender, mut receiver) = small_lane(100 * BLOCK);
+        let mut blocks = std::collections::HashSet::new();
+        for i in 0..(10 * BLOCK as u64) {
+            sender.push(i);
+            sender.publish();
+            drain(&mut receiver, 10);
+            blocks.insert(sender.block);
+        }
+        assert!(blocks.len() <= 2, "{} blocks touched", blocks.len());
+    }
+
+    #[test]
+    fn notes_belong_to_their_message_and_vanish_with_the_block() {
+        let (mut sender, mut receiver) = small_lane(2 * BLOCK);
+        for round in 0..10 {
+            for i in 0..BLOCK as u64 {
+                let missed = if round % 2 == 0 && i % 100 == 3 { 5 } else { 0 };
+                assert!(sender.push_after_hole(i, missed));
+            }
+            for (message, missed) in drain(&mut receiver, 64) {
+                let expected = if round % 2 == 0 && message % 100 == 3 { 5 } else { 0 };
+                assert_eq!(missed, expected, "message {message} in round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_published_is_when_the_sender_goes() {
+        let (mut sender, mut receiver) = small_lane(10);
+        sender.push(1);
+        assert!(!receiver.is_done());
+        drop(sender);
+        assert!(!receiver.is_done());
+        assert_eq!(drain(&mut receiver, 10), [(1, 0)]);
+        assert!(receiver.is_done());
+    }
+
+    proptest! {
+        /// Against a queue: same messages, same order, same counts, for any mix of steps.
+        #[test]
+        fn a_lane_is_a_bounded_queue(
+            capacity in 1usize..700,
+            steps in proptest::collection::vec((0u8..4, 1usize..600), 1..60),
+        ) {
+            let (mut sender, mut receiver) = small_lane(capacity);
+            let mut model = std::collections::VecDeque::new();
+            let (mut next, mut visible) = (0u64, 0usize);
+            for (step, size) in steps {
+                match step {
+                    0 | 1 => for _ in 0..size {
+                        if sender.push(next) {
+                            model.push_back(next);
+                            next += 1;
+                            if next.is_multiple_of(BLOCK as u64) { visible = model.len(); }
+                        } else {
+                            prop_assert!(model.len() >= capacity);
+                        }
+                    },
+                    2 => { sender.publish(); visible = model.len(); }
+                    _ => {
+                        let mut left = size.min(visible);
+                        while left > 0 {
+                            let chunk = receiver.front(left).expect("published messages are there");
+                            let count = chunk.messages.len();
+                            for message in chunk.messages.iter() {
+                                prop_assert_eq!(Some(*message), model.pop_front());
+                            }
+                            receiver.finish(count);
+                            left -= count;
+                            visible -= count;
+                        }
+                    }
+                }
+                prop_assert_eq!(receiver.is_ready(), visible > 0);
+                prop_assert_eq!(sender.in_flight(), model.len() as u64);
+            }
+        }
+    }
+
+    /// Two threads, random bursts, a lane far too small: order and sum must hold.
+    #[test]
+    fn order_and_sum_hold_across_threads() {
+        const COUNT: u64 = 2_000_000;
+        for capacity in [1, 300, 5_000] {
+            let (mut sender, mut receiver) = small_lane(capacity);
+            let producer = std::thread::spawn(move || {
+                let mut random = 0x9E37_79B9_7F4A_7C15u64;
+                for i in 0..COUNT {
+                    while !sender.push(i) {
+                        sender.publish();
+                        std::thread::yield_now();
+                    }
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    if random.is_multiple_of(37) {
+                        sender.publish();
+                    }
+                }
+            });
+            let mut expected = 0;
+            while !receiver.is_done() {
+                let Some(chunk) = receiver.front(64) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                let count = chunk.messages.len();
+                for message in chunk.messages.iter_mut() {
+                    assert_eq!(*message, expected);
+                    expected += 1;
+                    *message = u64::MAX; // the receiver owns the slot
+                }
+                receiver.finish(count);
+            }
+            assert_eq!(expected, COUNT);
+            producer.join().unwrap();
+        }
+    }
+}
