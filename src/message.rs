@@ -53,19 +53,7 @@ pub trait Message: Copy + Send + TryFromBytes + IntoBytes + Immutable + KnownLay
 /// Ids are dense and start at 0; [`Symbols`](crate::Symbols) hands them out by name. They are not
 /// stable across processes.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    TryFromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(transparent)]
 pub struct SymbolId(u32);

@@ -18,19 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// # Ok::<(), plimsoll::PriceError>(())
 /// ```
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(transparent)]
 pub struct Price(i64);
@@ -92,9 +80,11 @@ impl FromStr for Price {
             return Err(PriceError::TooPrecise);
         }
         let padding = std::iter::repeat_n(b'0', DECIMALS - kept.len());
-        let magnitude = whole.bytes().chain(kept.bytes()).chain(padding).try_fold(0i64, |n, b| {
-            n.checked_mul(10)?.checked_add(i64::from(b - b'0'))
-        });
+        let magnitude = whole
+            .bytes()
+            .chain(kept.bytes())
+            .chain(padding)
+            .try_fold(0i64, |n, b| n.checked_mul(10)?.checked_add(i64::from(b - b'0')));
         let magnitude = magnitude.ok_or(PriceError::OutOfRange)?;
         Ok(Self(if negative { -magnitude } else { magnitude }))
     }

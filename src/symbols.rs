@@ -88,16 +88,15 @@ impl Tier {
 
 /// The 20 ASX symbols of the default tier 1.
 const DEFAULT_TIER_1: [&str; 20] = [
-    "ALL", "AMC", "ANZ", "BHP", "CBA", "COL", "CSL", "FMG", "GMG", "MQG", "NAB", "NCM", "RIO",
-    "STO", "TCL", "TLS", "WBC", "WES", "WOW", "WPL",
+    "ALL", "AMC", "ANZ", "BHP", "CBA", "COL", "CSL", "FMG", "GMG", "MQG", "NAB", "NCM", "RIO", "STO", "TCL", "TLS",
+    "WBC", "WES", "WOW", "WPL",
 ];
 
 /// The 40 ASX symbols of the default tier 2.
 const DEFAULT_TIER_2: [&str; 40] = [
-    "AGL", "ALU", "ALX", "APA", "ASX", "AZJ", "BOQ", "BXB", "CHC", "CPU", "DXS", "EVN", "GPT",
-    "HVN", "IAG", "ILU", "IPL", "JBH", "JHX", "LLC", "MGR", "MIN", "MPL", "NST", "ORA", "ORG",
-    "ORI", "QAN", "QBE", "REA", "RMD", "S32", "SCG", "SDF", "SEK", "SGP", "SHL", "TAH", "VCX",
-    "WHC",
+    "AGL", "ALU", "ALX", "APA", "ASX", "AZJ", "BOQ", "BXB", "CHC", "CPU", "DXS", "EVN", "GPT", "HVN", "IAG", "ILU",
+    "IPL", "JBH", "JHX", "LLC", "MGR", "MIN", "MPL", "NST", "ORA", "ORG", "ORI", "QAN", "QBE", "REA", "RMD", "S32",
+    "SCG", "SDF", "SEK", "SGP", "SHL", "TAH", "VCX", "WHC",
 ];
 
 /// Which symbols belong to tier 1 and tier 2. Names are case-sensitive; a name in both is tier 1.
@@ -109,10 +108,7 @@ pub struct SymbolTiers {
 
 impl SymbolTiers {
     /// Tiers of the given names.
-    pub fn new<S: Into<String>>(
-        tier_1: impl IntoIterator<Item = S>,
-        tier_2: impl IntoIterator<Item = S>,
-    ) -> Self {
+    pub fn new<S: Into<String>>(tier_1: impl IntoIterator<Item = S>, tier_2: impl IntoIterator<Item = S>) -> Self {
         Self {
             tier_1: tier_1.into_iter().map(Into::into).collect(),
             tier_2: tier_2.into_iter().map(Into::into).collect(),
@@ -196,6 +192,11 @@ impl Symbols {
     /// How many symbols fit.
     pub fn capacity(&self) -> usize {
         self.tier_of.len() - 1
+    }
+
+    /// The tiers that names are looked up in.
+    pub fn tiers(&self) -> &SymbolTiers {
+        &self.tiers
     }
 
     /// How many symbols there are.
@@ -294,10 +295,7 @@ mod tests {
         assert_eq!(symbols.intern("BHP").unwrap(), bhp);
         assert_eq!(symbols.len(), 3);
         assert_eq!(symbols.name(qan).as_deref(), Some("QAN"));
-        assert_eq!(
-            [bhp, qan, lower].map(|id| symbols.tier(id)),
-            [Tier::Tier1, Tier::Tier2, Tier::Tier3]
-        );
+        assert_eq!([bhp, qan, lower].map(|id| symbols.tier(id)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
     }
 
     #[test]

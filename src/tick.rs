@@ -81,18 +81,8 @@ impl Tick {
     }
 
     /// A quote: bid and ask as (price, size); a zero in either leaves that side empty.
-    pub const fn quote(
-        symbol: SymbolId,
-        event_ns: u64,
-        bid: (Price, u64),
-        ask: (Price, u64),
-    ) -> Self {
-        Self {
-            ask_price: ask.0,
-            ask_size: ask.1,
-            kind: TickKind::Quote,
-            ..Self::trade(symbol, event_ns, bid.0, bid.1)
-        }
+    pub const fn quote(symbol: SymbolId, event_ns: u64, bid: (Price, u64), ask: (Price, u64)) -> Self {
+        Self { ask_price: ask.0, ask_size: ask.1, kind: TickKind::Quote, ..Self::trade(symbol, event_ns, bid.0, bid.1) }
     }
 
     /// A reference-data update.

@@ -21,8 +21,7 @@ pub enum DegradationLevel {
 
 impl DegradationLevel {
     /// All five, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Normal, Self::Soft, Self::Graceful, Self::Aggressive, Self::CircuitBreak];
+    pub const ALL: [Self; 5] = [Self::Normal, Self::Soft, Self::Graceful, Self::Aggressive, Self::CircuitBreak];
 
     /// The level of this number, 0 to 4.
     pub const fn from_value(value: u8) -> Option<Self> {

@@ -63,10 +63,7 @@ impl DegradationManager {
     ///
     /// # Errors
     /// When the thresholds contradict themselves: see [`DegradationThresholds::validated`].
-    pub fn new(
-        thresholds: DegradationThresholds,
-        tiers: SymbolTiers,
-    ) -> Result<Self, ThresholdError> {
+    pub fn new(thresholds: DegradationThresholds, tiers: SymbolTiers) -> Result<Self, ThresholdError> {
         Ok(Self::with_valid(thresholds.validated()?, tiers))
     }
 
@@ -86,12 +83,7 @@ impl DegradationManager {
     /// `now` is the time since any fixed moment, the same for all calls; `lag` is in messages,
     /// `memory_pct` in percent. A memory of not-a-number never raises the level and never
     /// lets it go down.
-    pub fn check_and_degrade(
-        &mut self,
-        now: Duration,
-        lag: u64,
-        memory_pct: f64,
-    ) -> DegradationLevel {
+    pub fn check_and_degrade(&mut self, now: Duration, lag: u64, memory_pct: f64) -> DegradationLevel {
         let target = self.thresholds.target(lag, memory_pct);
         let cause = if target > self.level {
             Some(self.degradation_cause(target, lag, memory_pct))

@@ -45,12 +45,7 @@ impl VerdictTable {
 
     /// The same table with one cell changed.
     #[must_use]
-    pub const fn with(
-        mut self,
-        level: DegradationLevel,
-        priority: MessagePriority,
-        verdict: Verdict,
-    ) -> Self {
+    pub const fn with(mut self, level: DegradationLevel, priority: MessagePriority, verdict: Verdict) -> Self {
         self.rows[level.index()][priority.index()] = verdict;
         self
     }

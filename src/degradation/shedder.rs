@@ -120,12 +120,7 @@ impl LoadShedder {
     /// Whether a message is processed at this level; counted in [`stats`](Self::stats).
     ///
     /// A message that would be spilled is not processed.
-    pub fn should_process(
-        &mut self,
-        symbol: &str,
-        level: DegradationLevel,
-        data_type: DataType,
-    ) -> bool {
+    pub fn should_process(&mut self, symbol: &str, level: DegradationLevel, data_type: DataType) -> bool {
         let processed = self.processes(symbol, level, data_type);
         self.stats.total_checked += 1;
         self.stats.total_shed += u64::from(!processed);
@@ -133,11 +128,7 @@ impl LoadShedder {
     }
 
     /// What would be shed if each symbol sent one trade at this level. Leaves [`stats`](Self::stats) alone.
-    pub fn shed_stats<'a>(
-        &self,
-        symbols: impl IntoIterator<Item = &'a str>,
-        level: DegradationLevel,
-    ) -> ShedStats {
+    pub fn shed_stats<'a>(&self, symbols: impl IntoIterator<Item = &'a str>, level: DegradationLevel) -> ShedStats {
         let (mut total, mut processed) = (0, 0);
         for symbol in symbols {
             total += 1;

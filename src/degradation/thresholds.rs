@@ -60,7 +60,9 @@ impl Default for DegradationThresholds {
 #[non_exhaustive]
 pub enum ThresholdError {
     /// A higher level would be reached before, or together with, a lower one.
-    #[error("{lower} = {lower_value} must be below {higher} = {higher_value}: thresholds rise strictly from level to level")]
+    #[error(
+        "{lower} = {lower_value} must be below {higher} = {higher_value}: thresholds rise strictly from level to level"
+    )]
     NotRising {
         /// Field of the lower level.
         lower: &'static str,
@@ -98,8 +100,7 @@ impl DegradationThresholds {
         }
         let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] =
             shares.map(|share| (lane_capacity as f64 * share) as u64);
-        Self { lag_soft, lag_graceful, lag_aggressive, lag_circuit_break, ..Self::default() }
-            .validated()
+        Self { lag_soft, lag_graceful, lag_aggressive, lag_circuit_break, ..Self::default() }.validated()
     }
 
     /// The same thresholds, if they make sense.
@@ -109,8 +110,7 @@ impl DegradationThresholds {
     /// factors in (0, 1], and the cooldown must be finite and not negative.
     pub fn validated(self) -> Result<Self, ThresholdError> {
         const LAG: [&str; 4] = ["lag_soft", "lag_graceful", "lag_aggressive", "lag_circuit_break"];
-        const HEAP: [&str; 4] =
-            ["heap_soft", "heap_graceful", "heap_aggressive", "heap_circuit_break"];
+        const HEAP: [&str; 4] = ["heap_soft", "heap_graceful", "heap_aggressive", "heap_circuit_break"];
 
         let check = |field, value, ok: bool, expected| {
             if ok { Ok(()) } else { Err(ThresholdError::OutOfRange { field, value, expected }) }
@@ -119,10 +119,9 @@ impl DegradationThresholds {
         for (field, value) in HEAP.into_iter().zip(heap) {
             check(field, value, (0.0..=100.0).contains(&value), "a percentage from 0 to 100")?;
         }
-        for (field, value) in [
-            ("recovery_lag_factor", self.recovery_lag_factor),
-            ("recovery_heap_factor", self.recovery_heap_factor),
-        ] {
+        for (field, value) in
+            [("recovery_lag_factor", self.recovery_lag_factor), ("recovery_heap_factor", self.recovery_heap_factor)]
+        {
             check(field, value, value > 0.0 && value <= 1.0, "a factor above 0 and up to 1")?;
         }
         let cooldown = self.recovery_cooldown_seconds;
@@ -246,8 +245,7 @@ mod tests {
 
     #[test]
     fn shares_of_capacity_become_message_counts() {
-        let thresholds =
-            DegradationThresholds::of_capacity(1_000, [0.02, 0.1, 0.2, 0.9]).unwrap();
+        let thresholds = DegradationThresholds::of_capacity(1_000, [0.02, 0.1, 0.2, 0.9]).unwrap();
         assert_eq!(thresholds.lag(), [20, 100, 200, 900]);
         assert!(DegradationThresholds::of_capacity(10, [0.02, 0.03, 0.2, 0.9]).is_err());
         assert!(DegradationThresholds::of_capacity(1_000, [0.1, 0.2, 0.3, 1.0]).is_err());

@@ -80,14 +80,12 @@ impl fmt::Display for Cause {
             Self::Memory { memory_pct, trigger } => {
                 write!(f, "memory {memory_pct:.1} % ≥ {trigger} %")
             }
-            Self::LagAndMemory { lag, lag_trigger, memory_pct, memory_trigger } => write!(
-                f,
-                "lag {lag} ≥ {lag_trigger} and memory {memory_pct:.1} % ≥ {memory_trigger} %"
-            ),
-            Self::Recovered { lag, lag_mark, memory_pct, memory_mark } => write!(
-                f,
-                "recovered: lag {lag} < {lag_mark:.0} and memory {memory_pct:.1} % < {memory_mark:.1} %"
-            ),
+            Self::LagAndMemory { lag, lag_trigger, memory_pct, memory_trigger } => {
+                write!(f, "lag {lag} ≥ {lag_trigger} and memory {memory_pct:.1} % ≥ {memory_trigger} %")
+            }
+            Self::Recovered { lag, lag_mark, memory_pct, memory_mark } => {
+                write!(f, "recovered: lag {lag} < {lag_mark:.0} and memory {memory_pct:.1} % < {memory_mark:.1} %")
+            }
             Self::Reset => f.write_str("reset by hand"),
         }
     }

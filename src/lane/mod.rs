@@ -27,7 +27,6 @@ mod block;
 mod ring;
 mod wait;
 
-pub(crate) use block::BLOCK;
-pub(crate) use ring::{LaneCounters, Receiver, Sender, lane};
-pub(crate) use wait::{Waiter, Waker};
+pub(crate) use ring::{Chunk, LaneCounters, Receiver, Sender, lane};
 pub use wait::WaitStrategy;
+pub(crate) use wait::{Waiter, Waker};

@@ -9,6 +9,7 @@ use crossbeam::utils::CachePadded;
 
 use super::block::{BLOCK, Pool};
 use super::wait::Waker;
+use crate::ledger::Tally;
 
 /// What the monitor and the ledger see of a lane. Each counter has one writer.
 #[derive(Debug, Default)]
@@ -18,9 +19,9 @@ pub(crate) struct LaneCounters {
     /// Messages that the receiver is done with. Written by the receiver.
     pub(crate) finished: CachePadded<AtomicU64>,
     /// Offers refused by the gate. Written by the sender.
-    pub(crate) refused: CachePadded<AtomicU64>,
+    pub(crate) refused: CachePadded<Tally>,
     /// Offers that found the lane full. Written by the sender.
-    pub(crate) full: AtomicU64,
+    pub(crate) full: Tally,
     /// The sender is gone; nothing will follow. Written by the sender, once.
     closed: AtomicBool,
     /// Messages that fit.
@@ -47,11 +48,7 @@ struct Shared<M> {
 ///
 /// Memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes, touched as it is needed, or now if
 /// `prefault` says so.
-pub(crate) fn lane<M: Copy + Send>(
-    capacity: usize,
-    prefault: bool,
-    waker: Arc<Waker>,
-) -> (Sender<M>, Receiver<M>) {
+pub(crate) fn lane<M: Copy + Send>(capacity: usize, prefault: bool, waker: Arc<Waker>) -> (Sender<M>, Receiver<M>) {
     // One block more, for the one that the receiver has read in part.
     let blocks = capacity.div_ceil(BLOCK) + 1;
     let pool = Pool::new(blocks);
@@ -60,12 +57,7 @@ pub(crate) fn lane<M: Copy + Send>(
         unsafe { pool.prefault() };
     }
     let counters = Arc::new(LaneCounters { capacity: capacity as u64, ..Default::default() });
-    let shared = Arc::new(Shared {
-        pool,
-        full: ArrayQueue::new(blocks),
-        empty: ArrayQueue::new(blocks),
-        counters,
-    });
+    let shared = Arc::new(Shared { pool, full: ArrayQueue::new(blocks), empty: ArrayQueue::new(blocks), counters });
     let sender = Sender {
         spare: (0..blocks as u32).rev().collect(),
         shared: Arc::clone(&shared),

@@ -44,11 +44,7 @@ pub(crate) struct Waker {
 
 impl Waker {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        Self {
-            parks: strategy == WaitStrategy::SpinThenPark,
-            parked: CachePadded::default(),
-            thread: OnceLock::new(),
-        }
+        Self { parks: strategy == WaitStrategy::SpinThenPark, parked: CachePadded::default(), thread: OnceLock::new() }
     }
 
     /// Called by a producer after it has published.
@@ -131,9 +127,7 @@ mod tests {
     /// A lost wake-up hangs this test: the answer to every message is awaited before the next is sent.
     #[test]
     fn every_strategy_wakes_for_every_message_and_for_the_end() {
-        for strategy in
-            [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark]
-        {
+        for strategy in [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark] {
             let waker = Arc::new(Waker::new(strategy));
             let (mut sender, mut receiver) = lane::<u64>(10, false, Arc::clone(&waker));
             let (answer, answers) = crossbeam::channel::bounded(1);

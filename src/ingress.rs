@@ -1,0 +1,187 @@
+//! The producer's end of a pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::utils::{Backoff, CachePadded};
+
+use crate::degradation::published::Published;
+use crate::lane::Sender;
+use crate::ledger::Tally;
+use crate::message::{Message, SymbolId};
+use crate::symbols::Symbols;
+use crate::worker::Holes;
+
+/// The answer to an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a message that was not accepted is gone"]
+pub enum Offer {
+    /// It is in a lane, and will be seen by its worker at the next flush at the latest.
+    Accepted,
+    /// The gate is shut: the level is CIRCUIT_BREAK, or the pipeline is ending.
+    Refused,
+    /// The symbol's lane is full.
+    Full,
+}
+
+/// Answers to a slice of offers, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Messages accepted.
+    pub accepted: usize,
+    /// Messages refused.
+    pub refused: usize,
+    /// Messages that found their lane full.
+    pub full: usize,
+}
+
+/// The producer's end: takes messages, routes them by symbol. One thread's own; other threads open others.
+///
+/// [`offer`](Self::offer) never blocks. It is the call of a live feed, for which a message that was not accepted is
+/// over: the symbol's handler is told of the hole. A source that can wait uses
+/// [`offer_wait`](Self::offer_wait), which leaves no holes.
+///
+/// Messages become visible to workers when a block of 256 is full and at [`flush`](Self::flush): call that at the end
+/// of each burst. Dropping the ingress flushes and says that no more will come.
+pub struct Ingress<M: Message> {
+    /// By worker.
+    lanes: Box<[Sender<M>]>,
+    published: Arc<Published>,
+    symbols: Arc<Symbols>,
+    /// Messages of each symbol that were not accepted since its last accepted one.
+    holes: Holes,
+    offered: u64,
+    offered_total: Arc<CachePadded<Tally>>,
+    /// How many unfinished messages a lane may hold for `offer_wait` to go on.
+    window: u64,
+}
+
+impl<M: Message> Ingress<M> {
+    pub(crate) fn new(
+        lanes: Vec<Sender<M>>,
+        published: Arc<Published>,
+        symbols: Arc<Symbols>,
+        offered_total: Arc<CachePadded<Tally>>,
+        window: u64,
+    ) -> Self {
+        let holes = Holes::new(symbols.capacity() + 1);
+        let lanes = lanes.into_boxed_slice();
+        Self { lanes, published, symbols, holes, offered: 0, offered_total, window }
+    }
+
+    /// Offers a message. Never blocks, allocates or calls the system, except to wake a worker that is parked.
+    #[inline]
+    pub fn offer(&mut self, message: M) -> Offer {
+        self.offered += 1;
+        let worker = self.route(message.symbol());
+        if !self.published.is_open() {
+            return self.miss(worker, message.symbol(), Offer::Refused);
+        }
+        self.push(worker, message)
+    }
+
+    /// Offers messages in order, and flushes.
+    pub fn offer_slice(&mut self, messages: &[M]) -> Offered {
+        let mut answers = Offered::default();
+        for &message in messages {
+            match self.offer(message) {
+                Offer::Accepted => answers.accepted += 1,
+                Offer::Refused => answers.refused += 1,
+                Offer::Full => answers.full += 1,
+            }
+        }
+        self.flush();
+        answers
+    }
+
+    /// Waits until the gate is open and the lane has room to spare, then offers. For sources that can wait.
+    ///
+    /// Keeps so few messages on their way that it never raises the level by itself. `give_up` is asked now and
+    /// then while it waits. Returns whether the message was accepted; if not, since `give_up` said so or the
+    /// pipeline is ending, then it does not count as offered and leaves no hole.
+    pub fn offer_wait(&mut self, message: M, mut give_up: impl FnMut() -> bool) -> bool {
+        let worker = self.route(message.symbol());
+        if !self.has_room(worker) {
+            // What it waits for may be in the block that nobody has seen yet.
+            self.flush();
+            let backoff = Backoff::new();
+            while !self.has_room(worker) {
+                if self.published.is_closed() || give_up() {
+                    return false;
+                }
+                if backoff.is_completed() {
+                    std::thread::sleep(Duration::from_micros(50));
+                } else {
+                    backoff.snooze();
+                }
+            }
+        }
+        self.offered += 1;
+        // Room for a window is room in the lane, since a lane is at least as large.
+        matches!(self.push(worker, message), Offer::Accepted)
+    }
+
+    /// Lets the workers see all messages accepted so far.
+    #[inline]
+    pub fn flush(&mut self) {
+        self.offered_total.set(self.offered);
+        for lane in &mut self.lanes {
+            lane.publish();
+        }
+    }
+
+    /// Whether the pipeline is ending, so that nothing will be accepted any more.
+    pub fn is_closed(&self) -> bool {
+        self.published.is_closed()
+    }
+
+    /// The worker of a symbol: Fibonacci hashing, so that neighbours spread out.
+    #[inline]
+    fn route(&self, symbol: SymbolId) -> usize {
+        let hash = u64::from(symbol.get().wrapping_mul(0x9E37_79B9));
+        (hash * self.lanes.len() as u64 >> 32) as usize
+    }
+
+    fn has_room(&self, worker: usize) -> bool {
+        self.published.is_open() && self.lanes[worker].in_flight() < self.window
+    }
+
+    #[inline]
+    fn push(&mut self, worker: usize, message: M) -> Offer {
+        let symbol = message.symbol();
+        let accepted =
+            if self.holes.any() { self.push_after_hole(worker, message) } else { self.lanes[worker].push(message) };
+        if accepted { Offer::Accepted } else { self.miss(worker, symbol, Offer::Full) }
+    }
+
+    #[cold]
+    fn push_after_hole(&mut self, worker: usize, message: M) -> bool {
+        let slot = self.symbols.slot(message.symbol());
+        let accepted = self.lanes[worker].push_after_hole(message, self.holes.get(slot));
+        if accepted {
+            self.holes.take(slot);
+        }
+        accepted
+    }
+
+    #[cold]
+    fn miss(&mut self, worker: usize, symbol: SymbolId, answer: Offer) -> Offer {
+        self.holes.add(self.symbols.slot(symbol), 1);
+        let counters = self.lanes[worker].counters();
+        let counter = if answer == Offer::Full { &counters.full } else { &counters.refused };
+        counter.add(1);
+        answer
+    }
+}
+
+impl<M: Message> std::fmt::Debug for Ingress<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingress").field("offered", &self.offered).finish_non_exhaustive()
+    }
+}
+
+impl<M: Message> Drop for Ingress<M> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

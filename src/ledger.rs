@@ -1,0 +1,314 @@
+//! Where every message went: the counters that the threads keep, and the [`Ledger`] that adds them up.
+//!
+//! Each counter has one writer, which adds with a relaxed load and a relaxed store: no locked
+//! instruction. They are monotonic and stand for themselves; what orders them for a reader is that a
+//! worker finishes messages (release) only after it has counted them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use crate::degradation::ShedReason;
+use crate::lane::LaneCounters;
+use crate::symbols::{MessagePriority, Tier};
+use crate::telemetry::{LatencyHistogram, LatencySnapshot};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        if n > 0 {
+            self.0.store(self.get() + n, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const TIERS: usize = Tier::ALL.len();
+const REASONS: usize = ShedReason::ALL.len();
+const PRIORITIES: usize = MessagePriority::ALL.len();
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    pub(crate) processed: [Tally; PRIORITIES],
+    pub(crate) enriched: Tally,
+    shed: [[Tally; REASONS]; TIERS],
+    /// Calls of `on_gap`.
+    pub(crate) gaps: Tally,
+    /// Receive to processed, by priority.
+    pub(crate) latency: [LatencyHistogram; PRIORITIES],
+    /// Nothing to do at the moment. The monitor samples it for the busy share.
+    pub(crate) idle: AtomicBool,
+}
+
+impl WorkerCounters {
+    #[inline]
+    pub(crate) fn shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
+        &self.shed[tier.index()][reason.index()]
+    }
+}
+
+/// All counters of a pipeline.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) workers: Vec<Arc<CachePadded<WorkerCounters>>>,
+    /// By worker, then by producer.
+    pub(crate) lanes: Vec<Vec<Arc<LaneCounters>>>,
+    /// Messages offered, by producer.
+    pub(crate) offered: Vec<Arc<CachePadded<Tally>>>,
+}
+
+impl Counters {
+    /// Messages published and not finished, over all lanes.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let workers: Vec<_> =
+            self.workers.iter().zip(&self.lanes).map(|(worker, lanes)| WorkerLedger::of(worker, lanes)).collect();
+        let sum = |pick: fn(&WorkerLedger) -> u64| workers.iter().map(pick).sum();
+        let mut shed_by = ShedCounts::default();
+        workers.iter().for_each(|w| shed_by.add(&w.shed_by));
+        Ledger {
+            offered: self.offered.iter().map(|o| o.get()).sum(),
+            accepted: sum(|w| w.accepted),
+            refused: sum(|w| w.refused),
+            full: sum(|w| w.full),
+            processed_live: sum(|w| w.processed_live),
+            spilled: 0,
+            shed: sum(|w| w.shed),
+            in_flight: sum(|w| w.in_flight),
+            replayed: 0,
+            spill_pending: 0,
+            spill_lost: 0,
+            shed_by,
+            workers,
+        }
+    }
+
+    /// Latencies of all workers, by priority.
+    pub(crate) fn latency(&self, priority: MessagePriority) -> LatencySnapshot {
+        let mut all = LatencySnapshot::default();
+        for worker in &self.workers {
+            all.add(&worker.latency[priority.index()].snapshot());
+        }
+        all
+    }
+}
+
+/// Messages shed, by the symbol's tier and the reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShedCounts([[u64; REASONS]; TIERS]);
+
+impl ShedCounts {
+    /// How many of this tier were shed for this reason.
+    pub fn get(&self, tier: Tier, reason: ShedReason) -> u64 {
+        self.0[tier.index()][reason.index()]
+    }
+
+    /// How many were shed in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().flatten().sum()
+    }
+
+    /// All cells.
+    pub fn iter(&self) -> impl Iterator<Item = (Tier, ShedReason, u64)> + '_ {
+        Tier::ALL
+            .into_iter()
+            .flat_map(move |tier| ShedReason::ALL.into_iter().map(move |reason| (tier, reason, self.get(tier, reason))))
+    }
+
+    fn add(&mut self, other: &Self) {
+        let cells = self.0.iter_mut().flatten();
+        cells.zip(other.0.iter().flatten()).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// Where every message went.
+///
+/// At every quiet moment (nothing being offered, producers flushed) these hold, for each worker and in sum; the
+/// left and right sides are counted apart, so that [`check`](Self::check) can fail:
+///
+/// ```text
+/// offered   = accepted + refused + full
+/// accepted  = processed_live + spilled + shed + in_flight
+/// spilled   = replayed + spill_pending + spill_lost
+/// processed = processed_live + replayed
+/// ```
+///
+/// Without a spill log the four spill figures are 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize))]
+pub struct Ledger {
+    /// Messages that producers offered.
+    pub offered: u64,
+    /// Taken in and flushed.
+    pub accepted: u64,
+    /// Refused since the gate was shut.
+    pub refused: u64,
+    /// Turned away since the lane was full.
+    pub full: u64,
+    /// Handed to the handler as they came.
+    pub processed_live: u64,
+    /// Written to the spill log.
+    pub spilled: u64,
+    /// Dropped, by policy or because a worker failed.
+    pub shed: u64,
+    /// In a lane, not yet finished.
+    pub in_flight: u64,
+    /// Read back from the spill log and handed to the handler.
+    pub replayed: u64,
+    /// In the spill log.
+    pub spill_pending: u64,
+    /// Lost from the spill log by a fault that was reported.
+    pub spill_lost: u64,
+    /// `shed`, broken down.
+    #[cfg_attr(feature = "cli", serde(skip))]
+    pub shed_by: ShedCounts,
+    /// The same figures by worker.
+    pub workers: Vec<WorkerLedger>,
+}
+
+/// One worker's part of the [`Ledger`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize))]
+pub struct WorkerLedger {
+    /// Taken in and flushed.
+    pub accepted: u64,
+    /// Refused since the gate was shut.
+    pub refused: u64,
+    /// Turned away since the worker's lane was full.
+    pub full: u64,
+    /// Handed to the handler as they came.
+    pub processed_live: u64,
+    /// Of those, with enrichment.
+    pub enriched: u64,
+    /// Dropped.
+    pub shed: u64,
+    /// In a lane, not yet finished.
+    pub in_flight: u64,
+    /// How often `on_gap` was called.
+    pub gaps: u64,
+    /// `shed`, broken down.
+    #[cfg_attr(feature = "cli", serde(skip))]
+    pub shed_by: ShedCounts,
+}
+
+impl WorkerLedger {
+    fn of(worker: &WorkerCounters, lanes: &[Arc<LaneCounters>]) -> Self {
+        let sum = |pick: fn(&LaneCounters) -> u64| lanes.iter().map(|lane| pick(lane)).sum();
+        let in_flight = sum(LaneCounters::in_flight);
+        let shed_by = ShedCounts(worker.shed.each_ref().map(|reasons| reasons.each_ref().map(Tally::get)));
+        Self {
+            accepted: sum(|lane| lane.published.load(Ordering::Acquire)),
+            refused: sum(|lane| lane.refused.get()),
+            full: sum(|lane| lane.full.get()),
+            processed_live: worker.processed.iter().map(Tally::get).sum(),
+            enriched: worker.enriched.get(),
+            shed: shed_by.total(),
+            in_flight,
+            gaps: worker.gaps.get(),
+            shed_by,
+        }
+    }
+
+    /// What this worker's messages ended as.
+    fn accounted(&self) -> u64 {
+        self.processed_live + self.shed + self.in_flight
+    }
+}
+
+/// A ledger whose sides differ.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger does not balance: {identity}: {left} ≠ {right}")]
+pub struct Imbalance {
+    /// The identity that does not hold.
+    pub identity: String,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+}
+
+impl Ledger {
+    /// All messages that a handler got.
+    pub fn processed(&self) -> u64 {
+        self.processed_live + self.replayed
+    }
+
+    /// Checks the identities, in sum and for each worker.
+    ///
+    /// # Errors
+    /// The first identity that does not hold, with its two sides. While messages are moving, that is no fault: the
+    /// counters are read one after the other.
+    pub fn check(&self) -> Result<(), Imbalance> {
+        let check = |identity: &str, left, right| {
+            if left == right {
+                return Ok(());
+            }
+            Err(Imbalance { identity: identity.to_owned(), left, right })
+        };
+        check("offered = accepted + refused + full", self.offered, self.accepted + self.refused + self.full)?;
+        check(
+            "accepted = processed_live + spilled + shed + in_flight",
+            self.accepted,
+            self.processed_live + self.spilled + self.shed + self.in_flight,
+        )?;
+        check(
+            "spilled = replayed + spill_pending + spill_lost",
+            self.spilled,
+            self.replayed + self.spill_pending + self.spill_lost,
+        )?;
+        for (i, worker) in self.workers.iter().enumerate() {
+            let identity = format!("worker {i}: accepted = processed_live + shed + in_flight");
+            check(&identity, worker.accepted, worker.accounted())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_imbalance_is_found_and_named() {
+        let worker = WorkerLedger { accepted: 5, processed_live: 3, shed: 2, ..Default::default() };
+        let good = Ledger {
+            offered: 7,
+            accepted: 5,
+            refused: 1,
+            full: 1,
+            processed_live: 3,
+            shed: 2,
+            workers: vec![worker],
+            ..Default::default()
+        };
+        assert_eq!(good.check(), Ok(()));
+        for (broken, identity) in [
+            (Ledger { offered: 8, ..good.clone() }, "offered"),
+            (Ledger { in_flight: 1, ..good.clone() }, "accepted"),
+            (Ledger { replayed: 1, ..good.clone() }, "spilled"),
+        ] {
+            assert!(broken.check().unwrap_err().identity.starts_with(identity));
+        }
+        let mut broken = good;
+        broken.workers[0].shed = 1;
+        assert!(broken.check().unwrap_err().identity.starts_with("worker 0"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Plimsoll is a lock-free stream processor for market-data ticks that degrades gracefully under overload: it gives
+//! up the least valuable work first, in five announced steps, says exactly what it gave up, and takes it all
+//! back when the storm is over.
+//!
+//! ```text
+//!  source ──offer──▶ Ingress ──▶ lane 0 ▶ worker 0 (pinned) ─▶ Handler: enrich?, process, on_gap
+//!    (feed thread)      │    ──▶ lane 1 ▶ worker 1 (pinned) ─▶ Handler
+//!                       │ gate: refuses at CIRCUIT_BREAK
+//!                       ▼
+//!               counters (relaxed, padded) ──sampled──▶ Monitor ──▶ DegradationManager ──▶ Policy (arc-swap)
+//!                                           lag, memory             pure state machine      ▲ read by workers
+//! ```
+//!
+//! # The life of a pipeline
+//!
+//! **Set up.** Say what flows (a [`Message`]; [`Tick`] is ready to use), what handles it (a [`Handler`], one for each worker),
+//! and what matters most ([`SymbolTiers`]). **Run.** A feed thread offers messages to its [`Ingress`] and flushes at the end of each
+//! burst; a symbol always meets the same worker and keeps its order. **Overload.** The [monitor](PipelineBuilder::sample_interval) sees
+//! lag or memory rise, the [`DegradationManager`] raises the level, and workers skip enrichment, then shed by
+//! [`MessagePriority`]; at the last level the gate refuses new messages. A symbol's handler is told of every hole, at its place in
+//! the stream. **Recover.** When both signals are well below their marks and the cooldown is over, the level goes down again.
+//! **Shut down.** Drop the ingress and [`join`](Pipeline::join): what was accepted is finished, and the [`Ledger`] says where every message went.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use plimsoll::{Context, Handler, Offer, Pipeline, Price, Symbols, Tick};
+//!
+//! /// Counts traded volume.
+//! #[derive(Default)]
+//! struct Volume(u64);
+//!
+//! impl Handler<Tick> for Volume {
+//!     fn process(&mut self, tick: &Tick, _: &Context) {
+//!         self.0 += tick.size;
+//!     }
+//! }
+//!
+//! // Set up
+//! let symbols = Arc::new(Symbols::default());
+//! let bhp = symbols.intern("BHP")?;
+//! let mut pipeline = Pipeline::<Tick, Volume>::builder()
+//!     .workers(2)
+//!     .symbols(Arc::clone(&symbols))
+//!     .start(|_worker| Volume::default())?;
+//!
+//! // Run
+//! let mut feed = pipeline.ingress().expect("there is one producer by default");
+//! let price: Price = "36.667".parse()?;
+//! for second in 0..100 {
+//!     let tick = Tick::trade(bhp, second * 1_000_000_000, price, 10);
+//!     assert_eq!(feed.offer(tick), Offer::Accepted);
+//! }
+//! feed.flush();
+//!
+//! // Shut down
+//! drop(feed);
+//! let finished = pipeline.join()?;
+//! assert_eq!(finished.handlers.iter().map(|h| h.0).sum::<u64>(), 1000);
+//! assert_eq!(finished.ledger.processed(), 100);
+//! finished.ledger.check()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `feeds`: decoders of recorded feeds ([`source`]). `cli` (default): the program. An embedder builds with
+//! `default-features = false`, and gets no command line, no async runtime, no logger and no global recorder; log events go
+//! to `tracing`, which does nothing until a subscriber is set.
+
+mod degradation;
+mod handler;
+mod ingress;
+mod lane;
+mod ledger;
+mod message;
+mod monitor;
+mod pipeline;
+mod price;
+mod signals;
+#[cfg(feature = "feeds")]
+pub mod source;
+mod symbols;
+mod telemetry;
+mod tick;
+mod worker;
+
+pub use degradation::{
+    Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, LoadShedder, Policy,
+    ShedReason, ShedStats, ShedderStats, ThresholdError, Transition, Verdict, VerdictTable,
+};
+#[cfg(feature = "feeds")]
+pub use handler::write_bars;
+pub use handler::{Bar, BarsHandler, Context, Handler};
+pub use ingress::{Ingress, Offer, Offered};
+pub use lane::WaitStrategy;
+pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};
+pub use message::{DataType, Message, SymbolId};
+pub use pipeline::{Failure, Finished, Pinning, Pipeline, PipelineBuilder, PipelineError, StartError};
+pub use price::{Price, PriceError};
+pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};
+pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};
+pub use telemetry::{Labels, LatencySnapshot, Telemetry};
+pub use tick::{Side, Tick, TickKind};
+pub use zerocopy;

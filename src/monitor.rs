@@ -1,0 +1,132 @@
+//! The monitor thread: samples lag and memory, moves the level, publishes it, exports metrics.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::degradation::published::Published;
+use crate::degradation::{DegradationManager, Transition};
+use crate::ledger::Counters;
+use crate::signals::{LagSource, MemorySource};
+use crate::telemetry::{Exporter, Sample};
+
+/// Memory is sampled, and metrics are exported, no more often than this.
+const SLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// Time constant of the workers' busy share.
+const BUSY_WINDOW: Duration = Duration::from_secs(1);
+
+/// What the monitor shares with the pipeline's handle. No lock in here is ever taken by a worker or a producer.
+#[derive(Debug)]
+pub(crate) struct MonitorShared {
+    manager: Mutex<DegradationManager>,
+    last: Mutex<Sample>,
+    stop: AtomicBool,
+}
+
+impl MonitorShared {
+    pub(crate) fn new(manager: DegradationManager) -> Self {
+        Self { manager: Mutex::new(manager), last: Mutex::default(), stop: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn manager(&self) -> MutexGuard<'_, DegradationManager> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn last(&self) -> Sample {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the monitor to take a last sample and end. Unpark its thread after that.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// Called with every transition, on the monitor's thread.
+pub(crate) type OnTransition = Box<dyn FnMut(&Transition) + Send>;
+
+/// All that the monitor thread owns.
+pub(crate) struct Monitor {
+    pub(crate) shared: Arc<MonitorShared>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) lag: Box<dyn LagSource>,
+    pub(crate) memory: Box<dyn MemorySource>,
+    pub(crate) exporter: Option<Exporter>,
+    pub(crate) on_transition: Option<OnTransition>,
+    pub(crate) interval: Duration,
+    pub(crate) start: Instant,
+}
+
+impl Monitor {
+    /// Samples until it is stopped, and once more then.
+    pub(crate) fn run(mut self) {
+        let mut sample =
+            Sample { memory: self.memory.sample(), busy: vec![0.0; self.counters.workers.len()], ..Sample::default() };
+        let mut slow_at = Instant::now() + SLOW_INTERVAL;
+        let mut next = Instant::now();
+        loop {
+            let stopping = self.shared.stop.load(Ordering::Acquire);
+            let now = Instant::now();
+            let slow = stopping || now >= slow_at;
+            if slow {
+                sample.memory = self.memory.sample();
+                slow_at = now + SLOW_INTERVAL;
+            }
+            self.check(&mut sample);
+            if slow && let Some(exporter) = &mut self.exporter {
+                let manager = self.shared.manager();
+                exporter.export(&self.counters, &manager, &sample);
+            }
+            if stopping {
+                return;
+            }
+            next = (next + self.interval).max(now);
+            while !self.shared.stop.load(Ordering::Acquire)
+                && let Some(left) = next.checked_duration_since(Instant::now())
+                && !left.is_zero()
+            {
+                std::thread::park_timeout(left);
+            }
+        }
+    }
+
+    /// One sample: signals in, level out, and the level published where it has changed.
+    fn check(&mut self, sample: &mut Sample) {
+        sample.lag = self.lag.lag(self.counters.in_flight());
+        sample.count += 1;
+        let weight = self.interval.div_duration_f64(BUSY_WINDOW).min(1.0);
+        for (busy, worker) in sample.busy.iter_mut().zip(&self.counters.workers) {
+            let is_busy = if worker.idle.load(Ordering::Relaxed) { 0.0 } else { 1.0 };
+            *busy += (is_busy - *busy) * weight;
+        }
+        *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = sample.clone();
+
+        let mut manager = self.shared.manager();
+        let now = self.start.elapsed();
+        let transitions_before = manager.transition_count();
+        let level = manager.check_and_degrade(now, sample.lag, sample.memory.percent());
+        let transition = manager.history().next_back().copied();
+        let changed = manager.transition_count() > transitions_before;
+        drop(manager);
+        // Compared with what is published, not with the level before: a reset changes it, too.
+        if level != self.published.policy().level {
+            self.published.publish(level);
+        }
+        if let Some(transition) = transition.filter(|_| changed) {
+            log(&transition);
+            if let Some(tell) = &mut self.on_transition {
+                tell(&transition);
+            }
+        }
+    }
+}
+
+fn log(transition: &Transition) {
+    let Transition { from, to, lag, memory_pct, cause, .. } = transition;
+    if transition.is_degradation() {
+        tracing::warn!(%from, %to, lag, memory_pct, %cause, "degraded");
+    } else {
+        tracing::info!(%from, %to, lag, memory_pct, %cause, "recovered");
+    }
+}

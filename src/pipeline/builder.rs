@@ -1,0 +1,437 @@
+//! Configuration and start of a pipeline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam::channel::{Sender as ChannelSender, bounded};
+use crossbeam::utils::CachePadded;
+
+use super::error::StartError;
+use super::{Pipeline, WorkerNews};
+use crate::degradation::published::Published;
+use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
+use crate::handler::Handler;
+use crate::ingress::Ingress;
+use crate::lane::{LaneCounters, Receiver, Sender, WaitStrategy, Waker, lane};
+use crate::ledger::{Counters, Tally};
+use crate::message::Message;
+use crate::monitor::{Monitor, MonitorShared, OnTransition};
+use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
+use crate::symbols::Symbols;
+use crate::telemetry::{Exporter, Telemetry};
+use crate::worker::WorkerParts;
+
+/// Which cores workers are pinned to. A core that is not there, or that the system denies, is a warning, not an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pinning {
+    /// None: the system schedules the workers.
+    #[default]
+    Off,
+    /// One core each, from the last one down, as long as at least one core is left for the rest of the process. With
+    /// more workers than that, none are pinned.
+    Auto,
+    /// Worker 0 to the first core of the list, and so on; workers beyond its end are not pinned.
+    Cores(Vec<usize>),
+}
+
+impl Pinning {
+    /// By worker, the core to pin it to, given the cores that the process may use.
+    fn plan(&self, workers: usize, available: &[CoreId]) -> Vec<Option<CoreId>> {
+        match self {
+            Self::Off => vec![None; workers],
+            Self::Auto if workers < available.len() => {
+                available.iter().rev().take(workers).copied().map(Some).collect()
+            }
+            Self::Auto => {
+                if !available.is_empty() {
+                    let cores = available.len();
+                    tracing::info!(workers, cores, "not pinned: more workers than cores to spare");
+                }
+                vec![None; workers]
+            }
+            Self::Cores(list) => (0..workers)
+                .map(|worker| {
+                    let wanted = *list.get(worker)?;
+                    let core = available.iter().find(|core| core.id == wanted).copied();
+                    if core.is_none() {
+                        tracing::warn!(worker, core = wanted, "not pinned: no such core for this process");
+                    }
+                    core
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Settings of a [`Pipeline`]. Made by [`Pipeline::builder`] or [`Default`].
+pub struct PipelineBuilder {
+    workers: usize,
+    producers: usize,
+    lane_capacity: Option<usize>,
+    prefault: bool,
+    thresholds: DegradationThresholds,
+    table: VerdictTable,
+    symbols: Arc<Symbols>,
+    wait: WaitStrategy,
+    pinning: Pinning,
+    lag: Box<dyn LagSource>,
+    memory: Box<dyn MemorySource>,
+    sample_interval: Duration,
+    drain_timeout: Duration,
+    telemetry: Option<Telemetry>,
+    on_transition: Option<OnTransition>,
+}
+
+impl Default for PipelineBuilder {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            producers: 1,
+            lane_capacity: None,
+            prefault: false,
+            thresholds: DegradationThresholds::default(),
+            table: VerdictTable::default(),
+            symbols: Arc::default(),
+            wait: WaitStrategy::default(),
+            pinning: Pinning::default(),
+            lag: Box::new(LaneLag),
+            memory: Box::new(ProcessMemory::new()),
+            sample_interval: Duration::from_millis(10),
+            drain_timeout: Duration::from_secs(30),
+            telemetry: None,
+            on_transition: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for PipelineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PipelineBuilder").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+/// The window of `offer_wait` at most: a few dozen blocks, which stay in cache.
+const WINDOW_MAX: u64 = 16_384;
+/// Blocks are numbered with 32 bits.
+const LANE_CAPACITY_MAX: usize = 1 << 38;
+
+impl PipelineBuilder {
+    /// Worker threads, 1 by default. A symbol always meets the same one.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Producer threads, 1 by default: how many times [`Pipeline::ingress`] answers. Each has a lane to each worker.
+    #[must_use]
+    pub fn producers(mut self, producers: usize) -> Self {
+        self.producers = producers;
+        self
+    }
+
+    /// Messages that a lane holds, at least. By default just enough for `lag_circuit_break`, and a twentieth more.
+    ///
+    /// A lane's memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes of address space. It is touched, and so
+    /// becomes real, as far as the lane has ever been filled; or at start, with [`prefault`](Self::prefault).
+    #[must_use]
+    pub fn lane_capacity(mut self, messages: usize) -> Self {
+        self.lane_capacity = Some(messages);
+        self
+    }
+
+    /// Whether to touch the lanes' memory at start, so that the first overload takes no page faults. Off by default.
+    #[must_use]
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// When to degrade and recover.
+    #[must_use]
+    pub fn thresholds(mut self, thresholds: DegradationThresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
+    /// What each level does to each priority. A verdict to spill sheds, as there is no spill log.
+    #[must_use]
+    pub fn verdicts(mut self, table: VerdictTable) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// The symbols: made by the caller, who interns names into it, before the start or later.
+    #[must_use]
+    pub fn symbols(mut self, symbols: Arc<Symbols>) -> Self {
+        self.symbols = symbols;
+        self
+    }
+
+    /// How workers wait for messages.
+    #[must_use]
+    pub fn wait_strategy(mut self, wait: WaitStrategy) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Which cores workers are pinned to; none by default.
+    #[must_use]
+    pub fn pinning(mut self, pinning: Pinning) -> Self {
+        self.pinning = pinning;
+        self
+    }
+
+    /// Where the lag comes from; by default from the lanes alone.
+    #[must_use]
+    pub fn lag_source(mut self, source: impl LagSource) -> Self {
+        self.lag = Box::new(source);
+        self
+    }
+
+    /// Where memory comes from; by default [`ProcessMemory`].
+    #[must_use]
+    pub fn memory_source(mut self, source: impl MemorySource) -> Self {
+        self.memory = Box::new(source);
+        self
+    }
+
+    /// How often the monitor samples the lag, 10 ms by default. Memory is sampled every 100 ms at most.
+    #[must_use]
+    pub fn sample_interval(mut self, interval: Duration) -> Self {
+        self.sample_interval = interval;
+        self
+    }
+
+    /// How long [`Pipeline::shutdown`] waits for producers and lanes, 30 s by default.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Where metrics go; nowhere by default.
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = Some(telemetry);
+        self
+    }
+
+    /// Called with every transition, on the monitor's thread: keep it short.
+    #[must_use]
+    pub fn on_transition(mut self, tell: impl FnMut(&Transition) + Send + 'static) -> Self {
+        self.on_transition = Some(Box::new(tell));
+        self
+    }
+
+    /// Starts the threads. `make_handler` is called once for each worker, with its number.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start<M: Message, H: Handler<M>>(
+        self,
+        mut make_handler: impl FnMut(usize) -> H,
+    ) -> Result<Pipeline<M, H>, StartError> {
+        let capacity = self.checked_capacity()?;
+        let tiers = self.symbols.tiers().clone();
+        let manager = DegradationManager::new(self.thresholds, tiers)?;
+        let window = self.window(capacity);
+        let start = Instant::now();
+        let published = Arc::new(Published::new(self.table));
+
+        let wakers: Vec<_> = (0..self.workers).map(|_| Arc::new(Waker::new(self.wait))).collect();
+        let offered: Vec<_> = (0..self.producers).map(|_| Arc::new(CachePadded::new(Tally::default()))).collect();
+        let mut lanes = Lanes::new(self.workers);
+        let mut ingresses = Vec::with_capacity(self.producers);
+        for offered in &offered {
+            let senders = lanes.open_to_all(&wakers, capacity, self.prefault);
+            let (published, symbols) = (Arc::clone(&published), Arc::clone(&self.symbols));
+            ingresses.push(Ingress::new(senders, published, symbols, Arc::clone(offered), window));
+        }
+        ingresses.reverse(); // handed out from the end
+        let workers = (0..self.workers).map(|_| Arc::default()).collect();
+        let counters = Arc::new(Counters { workers, lanes: lanes.counters, offered });
+
+        let shared = Arc::new(MonitorShared::new(manager));
+        let (tell, news) = bounded(2 * self.workers);
+        let cores = match self.pinning {
+            Pinning::Off => Vec::new(),
+            _ => core_affinity::get_core_ids().unwrap_or_default(),
+        };
+        let plan = self.pinning.plan(self.workers, &cores);
+        let mut pipeline = Pipeline {
+            ingresses,
+            news,
+            workers: Vec::with_capacity(self.workers),
+            monitor: None,
+            shared: Arc::clone(&shared),
+            published: Arc::clone(&published),
+            counters: Arc::clone(&counters),
+            symbols: Arc::clone(&self.symbols),
+            pinned: Vec::with_capacity(self.workers),
+            start,
+            drain_timeout: self.drain_timeout,
+        };
+        let receivers = lanes.receivers.into_iter().zip(wakers);
+        for (id, (receivers, waker)) in receivers.enumerate() {
+            let parts = WorkerParts {
+                id,
+                receivers,
+                symbols: Arc::clone(&self.symbols),
+                published: Arc::clone(&published),
+                counters: Arc::clone(&counters.workers[id]),
+                waker,
+                wait: self.wait,
+            };
+            pipeline.spawn_worker(parts, make_handler(id), plan[id], tell.clone())?;
+        }
+        let monitor = Monitor {
+            shared,
+            published,
+            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters)),
+            counters,
+            lag: self.lag,
+            memory: self.memory,
+            on_transition: self.on_transition,
+            interval: self.sample_interval,
+            start,
+        };
+        pipeline.monitor = Some(spawn("plimsoll-mon", move || monitor.run())?);
+        Ok(pipeline)
+    }
+
+    /// The lanes' capacity, after all that can be said against the settings.
+    fn checked_capacity(&self) -> Result<usize, StartError> {
+        let at_least_one = |setting, value: usize, max: usize, expected| {
+            let ok = (1..=max).contains(&value);
+            if ok { Ok(()) } else { Err(StartError::OutOfRange { setting, value, expected }) }
+        };
+        at_least_one("workers", self.workers, 1024, "1 to 1024")?;
+        at_least_one("producers", self.producers, 1024, "1 to 1024")?;
+        self.thresholds.validated()?;
+        let lag_circuit_break = self.thresholds.lag_circuit_break;
+        let enough = || {
+            let enough = (lag_circuit_break + lag_circuit_break / 20).saturating_add(1);
+            usize::try_from(enough).unwrap_or(usize::MAX)
+        };
+        let capacity = self.lane_capacity.unwrap_or_else(enough);
+        at_least_one("lane_capacity", capacity, LANE_CAPACITY_MAX, "1 to 2³⁸ messages")?;
+        if capacity as u64 <= lag_circuit_break && !self.lag.has_backlog() {
+            return Err(StartError::LaneTooSmall { lane_capacity: capacity, lag_circuit_break });
+        }
+        Ok(capacity)
+    }
+
+    /// What a lane may hold for a waiting producer: so little that all lanes together neither raise the level nor
+    /// keep it from going down.
+    fn window(&self, capacity: usize) -> u64 {
+        let calm = self.thresholds.lag_soft as f64 * self.thresholds.recovery_lag_factor;
+        let lanes = (self.workers * self.producers) as u64;
+        let share = (calm.ceil() as u64).saturating_sub(1) / lanes;
+        share.min(WINDOW_MAX).min(capacity as u64).max(1)
+    }
+}
+
+/// Lanes under construction, sorted for those who get them.
+struct Lanes<M> {
+    receivers: Vec<Vec<Receiver<M>>>,
+    counters: Vec<Vec<Arc<LaneCounters>>>,
+}
+
+impl<M: Message> Lanes<M> {
+    fn new(workers: usize) -> Self {
+        Self { receivers: (0..workers).map(|_| Vec::new()).collect(), counters: vec![Vec::new(); workers] }
+    }
+
+    /// A lane from one producer to each worker; returns the producer's ends.
+    fn open_to_all(&mut self, wakers: &[Arc<Waker>], capacity: usize, prefault: bool) -> Vec<Sender<M>> {
+        let open = |(worker, waker): (usize, &Arc<Waker>)| {
+            let (sender, receiver) = lane(capacity, prefault, Arc::clone(waker));
+            self.receivers[worker].push(receiver);
+            self.counters[worker].push(Arc::clone(sender.counters()));
+            sender
+        };
+        wakers.iter().enumerate().map(open).collect()
+    }
+}
+
+impl<M: Message, H: Handler<M>> Pipeline<M, H> {
+    fn spawn_worker(
+        &mut self,
+        parts: WorkerParts<M>,
+        mut handler: H,
+        core: Option<CoreId>,
+        news: ChannelSender<WorkerNews<H>>,
+    ) -> Result<(), StartError> {
+        let worker = parts.id;
+        let (pinned, was_pinned) = bounded(1);
+        let thread = spawn(&format!("plimsoll-{worker}"), move || {
+            let core = core.filter(|core| {
+                let done = core_affinity::set_for_current(*core);
+                if !done {
+                    tracing::warn!(worker, core = core.id, "not pinned: the system denies it");
+                }
+                done
+            });
+            let _ = pinned.send(core.map(|core| core.id));
+            // Sending fails when the pipeline was dropped: then nobody wants to know.
+            let mut failed = false;
+            parts.run(&mut handler, |cause| {
+                failed = true;
+                tracing::error!(worker, %cause, "the handler panicked");
+                let _ = news.send(WorkerNews::Failed { worker, cause });
+            });
+            let handler = (!failed).then_some(handler);
+            let _ = news.send(WorkerNews::Ended { worker, handler });
+        })?;
+        self.workers.push(thread);
+        self.pinned.push(was_pinned.recv().unwrap_or_default());
+        Ok(())
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(body).map_err(|error| StartError::Thread { thread: name.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cores(n: usize) -> Vec<CoreId> {
+        (0..n).map(|id| CoreId { id }).collect()
+    }
+
+    fn plan(pinning: &Pinning, workers: usize, available: usize) -> Vec<Option<usize>> {
+        let plan = pinning.plan(workers, &cores(available));
+        plan.into_iter().map(|core| core.map(|core| core.id)).collect()
+    }
+
+    #[test]
+    fn automatic_pinning_leaves_a_core_for_the_rest() {
+        assert_eq!(plan(&Pinning::Auto, 1, 2), [Some(1)]);
+        assert_eq!(plan(&Pinning::Auto, 2, 2), [None, None]);
+        assert_eq!(plan(&Pinning::Auto, 2, 8), [Some(7), Some(6)]);
+        assert_eq!(plan(&Pinning::Auto, 1, 0), [None]);
+    }
+
+    #[test]
+    fn a_listed_core_that_is_not_there_is_passed_over() {
+        assert_eq!(plan(&Pinning::Cores(vec![1, 99]), 3, 2), [Some(1), None, None]);
+        assert_eq!(plan(&Pinning::Off, 2, 2), [None, None]);
+    }
+
+    #[test]
+    fn the_waiting_window_stays_below_the_recovery_mark_of_soft() {
+        let window = |lag_soft, lanes| {
+            let thresholds = DegradationThresholds { lag_soft, ..Default::default() };
+            let builder = PipelineBuilder::default().workers(lanes).thresholds(thresholds);
+            builder.window(6_000_000)
+        };
+        assert_eq!(window(100_000, 1), 16_384);
+        assert_eq!(window(1_000, 4), 124); // 4 × 124 < 500
+        assert_eq!(window(1, 4), 1);
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong with a pipeline.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::degradation::ThresholdError;
+use crate::ledger::Ledger;
+
+/// Why a pipeline cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The thresholds contradict themselves.
+    #[error("{0}")]
+    Thresholds(#[from] ThresholdError),
+    /// A lane would be full before the lag could reach CIRCUIT_BREAK.
+    #[error(
+        "lane_capacity = {lane_capacity} must exceed lag_circuit_break = {lag_circuit_break}, or lanes run full before the \
+         circuit can break: raise the one or lower the other"
+    )]
+    LaneTooSmall {
+        /// Messages that a lane holds.
+        lane_capacity: usize,
+        /// Lag that breaks the circuit.
+        lag_circuit_break: u64,
+    },
+    /// Zero, where at least one is needed, or more than fits.
+    #[error("{setting} = {value} is out of range: {expected}")]
+    OutOfRange {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: usize,
+        /// What would be in range.
+        expected: &'static str,
+    },
+    /// The system gave no thread.
+    #[error("cannot start thread {thread}: {error}")]
+    Thread {
+        /// The thread's name.
+        thread: String,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+/// One thing that went wrong in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A handler panicked. The gate was shut, and what its worker still had was shed as `worker_failed`.
+    WorkerPanicked {
+        /// The worker.
+        worker: usize,
+        /// What the panic said.
+        cause: String,
+    },
+    /// The monitor panicked, most likely in a signal source or a callback of the user's. The last level stayed in force.
+    MonitorPanicked {
+        /// What the panic said.
+        cause: String,
+    },
+    /// Workers were not done in time: a producer still held its ingress, or a handler was slow or stuck.
+    DrainTimeout {
+        /// How many workers were not done.
+        workers: usize,
+        /// How long they were given.
+        waited: Duration,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WorkerPanicked { worker, cause } => {
+                write!(f, "the handler of worker {worker} panicked: {cause}")
+            }
+            Self::MonitorPanicked { cause } => write!(f, "the monitor panicked: {cause}"),
+            Self::DrainTimeout { workers, waited } => write!(
+                f,
+                "{workers} workers were not done {waited:?} after the shutdown began: a producer still holds its ingress, \
+                 or a handler is stuck"
+            ),
+        }
+    }
+}
+
+/// A run that ended badly. Its ledger still accounts for every message.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PipelineError {
+    /// What went wrong, in the order in which it was found; at least one.
+    pub failures: Vec<Failure>,
+    /// Where every message went.
+    pub ledger: Box<Ledger>,
+}
+
+impl fmt::Display for PipelineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, failure) in self.failures.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PipelineError {}

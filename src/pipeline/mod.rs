@@ -1,0 +1,227 @@
+//! A running pipeline: its threads, its state, and its end.
+//!
+//! * [`PipelineBuilder`] checks the configuration and starts the threads.
+//! * [`Pipeline`] hands out the producers' ends, tells what is going on, and ends the run: by
+//!   [`join`](Pipeline::join), when the producers are done, or [`shutdown`](Pipeline::shutdown), when they are told to be.
+
+mod builder;
+mod error;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+
+pub use builder::{Pinning, PipelineBuilder};
+pub use error::{Failure, PipelineError, StartError};
+
+use crate::degradation::published::Published;
+use crate::degradation::{DegradationLevel, DegradationStatus, Policy, Transition};
+use crate::handler::Handler;
+use crate::ingress::Ingress;
+use crate::ledger::{Counters, Ledger};
+use crate::message::Message;
+use crate::monitor::MonitorShared;
+use crate::symbols::{MessagePriority, Symbols};
+use crate::telemetry::LatencySnapshot;
+use crate::worker::panic_message;
+
+/// What a worker says of itself.
+enum WorkerNews<H> {
+    /// The handler panicked; the worker goes on to empty its lanes.
+    Failed { worker: usize, cause: String },
+    /// All is done. The handler, unless it had panicked.
+    Ended { worker: usize, handler: Option<H> },
+}
+
+/// A running pipeline. `M` is what flows, `H` what handles it.
+///
+/// Dropping it without [`join`](Self::join) or [`shutdown`](Self::shutdown) shuts the gate and lets the threads end by
+/// themselves, once the producers are gone.
+pub struct Pipeline<M: Message, H: Handler<M>> {
+    ingresses: Vec<Ingress<M>>,
+    news: Receiver<WorkerNews<H>>,
+    workers: Vec<JoinHandle<()>>,
+    monitor: Option<JoinHandle<()>>,
+    shared: Arc<MonitorShared>,
+    published: Arc<Published>,
+    counters: Arc<Counters>,
+    symbols: Arc<Symbols>,
+    pinned: Vec<Option<usize>>,
+    start: Instant,
+    drain_timeout: Duration,
+}
+
+/// What is left of a pipeline that ended well.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Finished<H> {
+    /// The handlers, by worker.
+    pub handlers: Vec<H>,
+    /// Where every message went; nothing is in flight any more.
+    pub ledger: Ledger,
+    /// The last transitions, oldest first.
+    pub transitions: Vec<Transition>,
+    /// How often the level changed in all.
+    pub transition_count: u64,
+    /// Receive to processed, by priority, most valuable first.
+    pub latency: [LatencySnapshot; 4],
+}
+
+impl<M: Message, H: Handler<M>> Pipeline<M, H> {
+    /// A builder with the defaults.
+    pub fn builder() -> PipelineBuilder {
+        PipelineBuilder::default()
+    }
+
+    /// The next producer's end; `None` when as many were taken as the builder was told of
+    /// ([`PipelineBuilder::producers`], one by default).
+    pub fn ingress(&mut self) -> Option<Ingress<M>> {
+        self.ingresses.pop()
+    }
+
+    /// Where every message is. Exact at quiet moments; see [`Ledger`].
+    pub fn ledger(&self) -> Ledger {
+        self.counters.ledger()
+    }
+
+    /// The level in force.
+    pub fn level(&self) -> DegradationLevel {
+        self.published.policy().level
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.published.policy()
+    }
+
+    /// The manager's summary.
+    pub fn status(&self) -> DegradationStatus {
+        self.shared.manager().status()
+    }
+
+    /// The last 100 transitions, oldest first. Times are since the start.
+    pub fn history(&self) -> Vec<Transition> {
+        self.shared.manager().history().copied().collect()
+    }
+
+    /// Back to NORMAL, without waiting for the cooldown; takes effect with the monitor's next sample, which may
+    /// well degrade again.
+    pub fn reset_level(&self) {
+        self.shared.manager().reset(self.start.elapsed());
+    }
+
+    /// The lag, in messages, and the memory, in percent, that the monitor saw last.
+    pub fn signals(&self) -> (u64, f64) {
+        let last = self.shared.last();
+        (last.lag, last.memory.percent())
+    }
+
+    /// Samples that the monitor has taken. Stands still if the monitor has died; the level is then frozen.
+    pub fn monitor_samples(&self) -> u64 {
+        self.shared.last().count
+    }
+
+    /// The symbols.
+    pub fn symbols(&self) -> &Arc<Symbols> {
+        &self.symbols
+    }
+
+    /// By worker, the core that it is pinned to; `None` where it is not.
+    pub fn pinned_cores(&self) -> &[Option<usize>] {
+        &self.pinned
+    }
+
+    /// Waits until every producer has dropped its [`Ingress`] and every message is finished.
+    ///
+    /// An ingress that was never taken does not count. Holding one on the calling thread waits for ever.
+    ///
+    /// # Errors
+    /// When a worker's handler or the monitor panicked.
+    pub fn join(self) -> Result<Finished<H>, PipelineError> {
+        self.end(None)
+    }
+
+    /// Shuts the gate for good, waits for the producers to drop their [`Ingress`], and finishes what was accepted.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join); and when the lanes were not empty, or a producer still held its ingress, after the builder's
+    /// [`drain_timeout`](PipelineBuilder::drain_timeout).
+    pub fn shutdown(self) -> Result<Finished<H>, PipelineError> {
+        self.published.close();
+        let deadline = Instant::now() + self.drain_timeout;
+        self.end(Some(deadline))
+    }
+
+    fn end(mut self, mut deadline: Option<Instant>) -> Result<Finished<H>, PipelineError> {
+        self.ingresses.clear();
+        let mut failures = Vec::new();
+        let mut handlers: Vec<(usize, H)> = Vec::new();
+        let mut running = self.workers.len();
+        while running > 0 {
+            let news = match deadline {
+                None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self.news.recv_deadline(deadline),
+            };
+            match news {
+                Ok(WorkerNews::Ended { worker, handler }) => {
+                    running -= 1;
+                    handlers.extend(handler.map(|handler| (worker, handler)));
+                }
+                Ok(WorkerNews::Failed { worker, cause }) => {
+                    failures.push(Failure::WorkerPanicked { worker, cause });
+                    // The gate is shut now; producers are given as long as in a shutdown to take notice.
+                    deadline.get_or_insert_with(|| Instant::now() + self.drain_timeout);
+                }
+                Err(_) => {
+                    let waited = self.drain_timeout;
+                    failures.push(Failure::DrainTimeout { workers: running, waited });
+                    break;
+                }
+            }
+        }
+        if running == 0 {
+            self.workers.drain(..).for_each(|worker| drop(worker.join()));
+        }
+        if let Some(cause) = self.stop_monitor() {
+            failures.push(Failure::MonitorPanicked { cause });
+        }
+        let ledger = self.counters.ledger();
+        if !failures.is_empty() {
+            return Err(PipelineError { failures, ledger: Box::new(ledger) });
+        }
+        handlers.sort_by_key(|(worker, _)| *worker);
+        Ok(Finished {
+            handlers: handlers.into_iter().map(|(_, handler)| handler).collect(),
+            ledger,
+            transitions: self.history(),
+            transition_count: self.shared.manager().transition_count(),
+            latency: MessagePriority::ALL.map(|priority| self.counters.latency(priority)),
+        })
+    }
+
+    /// Ends the monitor; returns what it said if it had panicked.
+    fn stop_monitor(&mut self) -> Option<String> {
+        let monitor = self.monitor.take()?;
+        self.shared.stop();
+        monitor.thread().unpark();
+        monitor.join().err().map(|panic| panic_message(&*panic))
+    }
+}
+
+impl<M: Message, H: Handler<M>> std::fmt::Debug for Pipeline<M, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("level", &self.level()).finish_non_exhaustive()
+    }
+}
+
+impl<M: Message, H: Handler<M>> Drop for Pipeline<M, H> {
+    fn drop(&mut self) {
+        self.published.close();
+        if let Some(monitor) = &self.monitor {
+            self.shared.stop();
+            monitor.thread().unpark();
+        }
+    }
+}

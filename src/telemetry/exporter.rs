@@ -1,0 +1,187 @@
+//! Hands the pipeline's counters to Prometheus handles. Runs on the monitor's thread.
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
+
+use super::latency::LatencySnapshot;
+use super::{Telemetry, names};
+use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
+use crate::ledger::Counters;
+use crate::signals::MemoryUse;
+use crate::symbols::{MessagePriority, Tier};
+
+/// What the monitor saw last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) lag: u64,
+    pub(crate) memory: MemoryUse,
+    /// By worker, over the last second.
+    pub(crate) busy: Vec<f64>,
+    /// Samples taken so far.
+    pub(crate) count: u64,
+}
+
+/// Pre-made handles of every series.
+pub(crate) struct Exporter {
+    telemetry: Telemetry,
+    level: Gauge,
+    transitions: Vec<(DegradationLevel, DegradationLevel, Counter)>,
+    shed: Vec<(Tier, ShedReason, Counter)>,
+    offered: Counter,
+    accepted: Counter,
+    refused: Counter,
+    full: Counter,
+    processed: Vec<(MessagePriority, Counter)>,
+    in_flight: Gauge,
+    gaps: Counter,
+    lag: Gauge,
+    memory_used: Gauge,
+    memory_limit: Gauge,
+    memory_ratio: Gauge,
+    monitor_samples: Counter,
+    /// By worker, then by producer.
+    lane_fill: Vec<Vec<Gauge>>,
+    /// By worker.
+    busy: Vec<Gauge>,
+    /// With what was exported before.
+    latency: Vec<(MessagePriority, Histogram, LatencySnapshot)>,
+}
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Makes handles and describes them.
+struct Maker<'a>(&'a Telemetry);
+
+impl Maker<'_> {
+    fn counter<const N: usize>(
+        &self,
+        (name, help): (&'static str, &'static str),
+        labels: [(&'static str, String); N],
+    ) -> Counter {
+        let recorder = self.0.recorder();
+        recorder.describe_counter(name.into(), None, SharedString::const_str(help));
+        recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn gauge<const N: usize>(
+        &self,
+        (name, help): (&'static str, &'static str),
+        labels: [(&'static str, String); N],
+    ) -> Gauge {
+        let recorder = self.0.recorder();
+        recorder.describe_gauge(name.into(), None, SharedString::const_str(help));
+        let gauge = recorder.register_gauge(&key(name, labels), &METADATA);
+        gauge.set(0.0);
+        gauge
+    }
+
+    fn latency(&self, priority: MessagePriority) -> Histogram {
+        let recorder = self.0.recorder();
+        let help = SharedString::const_str(names::LATENCY_HELP);
+        recorder.describe_histogram(names::LATENCY.into(), Some(Unit::Seconds), help);
+        let labels = [("priority", priority_label(priority))];
+        recorder.register_histogram(&key(names::LATENCY, labels), &METADATA)
+    }
+}
+
+fn key<const N: usize>(name: &'static str, labels: [(&'static str, String); N]) -> Key {
+    let labels: Vec<_> = labels.into_iter().map(|(k, v)| Label::new(k, v)).collect();
+    Key::from_parts(name, labels)
+}
+
+fn priority_label(priority: MessagePriority) -> String {
+    priority.name().to_lowercase()
+}
+
+impl Exporter {
+    /// Registers every series, at 0.
+    pub(crate) fn new(telemetry: Telemetry, counters: &Counters) -> Self {
+        let make = Maker(&telemetry);
+        let levels = DegradationLevel::ALL;
+        let pairs = levels.iter().flat_map(|&from| levels.map(|to| (from, to)));
+        let transitions = pairs.filter(|(from, to)| from != to).map(|(from, to)| {
+            let labels = [("from_level", from.label().into()), ("to_level", to.label().into())];
+            (from, to, make.counter(names::TRANSITIONS, labels))
+        });
+        let cells = Tier::ALL.iter().flat_map(|&tier| ShedReason::ALL.map(|reason| (tier, reason)));
+        let shed = cells.map(|(tier, reason)| {
+            let labels = [("symbol_tier", tier.label().into()), ("reason", reason.label().into())];
+            (tier, reason, make.counter(names::SHED, labels))
+        });
+        let processed = MessagePriority::ALL.map(|priority| {
+            let labels = [("priority", priority_label(priority))];
+            (priority, make.counter(names::PROCESSED, labels))
+        });
+        let latency =
+            MessagePriority::ALL.map(|priority| (priority, make.latency(priority), LatencySnapshot::default()));
+        let lane_fill = counters.lanes.iter().enumerate().map(|(worker, lanes)| {
+            let gauges = lanes.iter().enumerate().map(|(producer, _)| {
+                let labels = [("worker", worker.to_string()), ("producer", producer.to_string())];
+                make.gauge(names::LANE_FILL, labels)
+            });
+            gauges.collect()
+        });
+        let busy = (0..counters.workers.len()).map(|worker| make.gauge(names::BUSY, [("worker", worker.to_string())]));
+        Self {
+            level: make.gauge(names::LEVEL, []),
+            transitions: transitions.collect(),
+            shed: shed.collect(),
+            offered: make.counter(names::OFFERED, []),
+            accepted: make.counter(names::ACCEPTED, []),
+            refused: make.counter(names::REFUSED, []),
+            full: make.counter(names::FULL, []),
+            processed: processed.into(),
+            in_flight: make.gauge(names::IN_FLIGHT, []),
+            gaps: make.counter(names::GAPS, []),
+            lag: make.gauge(names::LAG, []),
+            memory_used: make.gauge(names::MEMORY_USED, []),
+            memory_limit: make.gauge(names::MEMORY_LIMIT, []),
+            memory_ratio: make.gauge(names::MEMORY_RATIO, []),
+            monitor_samples: make.counter(names::MONITOR_SAMPLES, []),
+            lane_fill: lane_fill.collect(),
+            busy: busy.collect(),
+            latency: latency.into(),
+            telemetry,
+        }
+    }
+
+    /// Brings every series up to date.
+    pub(crate) fn export(&mut self, counters: &Counters, manager: &DegradationManager, sample: &Sample) {
+        let ledger = counters.ledger();
+        self.level.set(f64::from(manager.level().value()));
+        for (from, to, counter) in &self.transitions {
+            counter.absolute(manager.transitions_total(*from, *to));
+        }
+        for (tier, reason, counter) in &self.shed {
+            counter.absolute(ledger.shed_by.get(*tier, *reason));
+        }
+        self.offered.absolute(ledger.offered);
+        self.accepted.absolute(ledger.accepted);
+        self.refused.absolute(ledger.refused);
+        self.full.absolute(ledger.full);
+        for (priority, counter) in &self.processed {
+            let of_worker = counters.workers.iter().map(|w| w.processed[priority.index()].get());
+            counter.absolute(of_worker.sum());
+        }
+        self.in_flight.set(ledger.in_flight as f64);
+        self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());
+        self.lag.set(sample.lag as f64);
+        self.memory_used.set(sample.memory.used_bytes as f64);
+        self.memory_limit.set(sample.memory.limit_bytes as f64);
+        self.memory_ratio.set(sample.memory.percent() / 100.0);
+        self.monitor_samples.absolute(sample.count);
+        for (gauge, lane) in self.lane_fill.iter().flatten().zip(counters.lanes.iter().flatten()) {
+            gauge.set(lane.in_flight() as f64 / lane.capacity as f64);
+        }
+        for (gauge, busy) in self.busy.iter().zip(&sample.busy) {
+            gauge.set(*busy);
+        }
+        for (priority, histogram, before) in &mut self.latency {
+            let now = counters.latency(*priority);
+            for (nanos, count) in now.since(before) {
+                histogram.record_many(nanos as f64 / 1e9, count as usize);
+            }
+            *before = now;
+        }
+        self.telemetry.upkeep();
+    }
+}

@@ -1,0 +1,37 @@
+//! Names and help texts of all series. The first three are the reference's.
+
+pub(super) const LEVEL: (&str, &str) =
+    ("k2_degradation_level", "Current degradation level (0=normal, 4=circuit_break)");
+pub(super) const TRANSITIONS: (&str, &str) = ("k2_degradation_transitions_total", "Degradation level transitions");
+pub(super) const SHED: (&str, &str) = ("k2_messages_shed_total", "Messages shed, by the symbol's tier and the reason");
+
+pub(super) const OFFERED: (&str, &str) = ("k2_messages_offered_total", "Messages that producers offered");
+pub(super) const ACCEPTED: (&str, &str) = ("k2_messages_accepted_total", "Messages taken into a lane");
+pub(super) const REFUSED: (&str, &str) = ("k2_messages_refused_total", "Messages refused by the intake gate");
+pub(super) const FULL: (&str, &str) = ("k2_messages_full_total", "Messages turned away from a full lane");
+pub(super) const PROCESSED: (&str, &str) = ("k2_messages_processed_total", "Messages that a handler got, by priority");
+pub(super) const IN_FLIGHT: (&str, &str) = ("k2_messages_in_flight", "Messages in lanes, not yet finished");
+pub(super) const GAPS: (&str, &str) =
+    ("k2_symbol_gaps_total", "Holes in a symbol's stream that were announced to a handler");
+
+pub(super) const LAG: (&str, &str) =
+    ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");
+pub(super) const MEMORY_USED: (&str, &str) = ("k2_memory_used_bytes", "Anonymous memory of the process");
+pub(super) const MEMORY_LIMIT: (&str, &str) =
+    ("k2_memory_limit_bytes", "Memory that the process may use; 0 when not known");
+pub(super) const MEMORY_RATIO: (&str, &str) =
+    ("k2_memory_used_ratio", "Memory that drives the level, as a share of the limit");
+pub(super) const LANE_FILL: (&str, &str) = ("k2_lane_fill_ratio", "Messages in a lane as a share of its capacity");
+pub(super) const BUSY: (&str, &str) =
+    ("k2_worker_busy_ratio", "Share of the last second in which a worker had messages to work on");
+pub(super) const MONITOR_SAMPLES: (&str, &str) =
+    ("k2_monitor_samples_total", "Samples that the monitor took; the level is frozen when this stands still");
+
+/// Receive to processed, by priority.
+pub(super) const LATENCY: &str = "k2_message_latency_seconds";
+pub(super) const LATENCY_HELP: &str = "Time from receive to processed, sampled once a block of messages, by priority";
+/// 1-2-5 steps from a microsecond to ten seconds, then a minute and five.
+pub(super) const LATENCY_BUCKETS: [f64; 24] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0,
+    5.0, 10.0, 60.0, 300.0,
+];
