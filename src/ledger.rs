@@ -96,6 +96,7 @@ impl Counters {
             replayed: 0,
             spill_pending: 0,
             spill_lost: 0,
+            processed_by_priority: std::array::from_fn(|i| self.workers.iter().map(|w| w.processed[i].get()).sum()),
             shed_by,
             workers,
         }
@@ -177,6 +178,8 @@ pub struct Ledger {
     pub spill_pending: u64,
     /// Lost from the spill log by a fault that was reported.
     pub spill_lost: u64,
+    /// `processed_live`, by priority, most valuable first.
+    pub processed_by_priority: [u64; PRIORITIES],
     /// `shed`, broken down.
     #[cfg_attr(feature = "cli", serde(skip))]
     pub shed_by: ShedCounts,

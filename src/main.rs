@@ -1,1 +1,10 @@
-fn main() {}
+//! The `plimsoll` program.
+
+mod cli;
+mod config;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -131,6 +131,16 @@ impl SymbolTiers {
         MessagePriority::of(self.tier(symbol), data_type)
     }
 
+    /// The names of tier 1, in order.
+    pub fn tier_1(&self) -> Vec<String> {
+        sorted(&self.tier_1)
+    }
+
+    /// The names of tier 2, in order; those that are in tier 1, too, count as tier 1.
+    pub fn tier_2(&self) -> Vec<String> {
+        sorted(&self.tier_2)
+    }
+
     /// How many names tier 1 has.
     pub fn tier_1_count(&self) -> usize {
         self.tier_1.len()
@@ -140,6 +150,12 @@ impl SymbolTiers {
     pub fn tier_2_count(&self) -> usize {
         self.tier_2.len()
     }
+}
+
+fn sorted(names: &HashSet<String>) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().cloned().collect();
+    names.sort();
+    names
 }
 
 /// The reference's ASX tiers: 20 symbols and 40 symbols.

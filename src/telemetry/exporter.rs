@@ -159,8 +159,7 @@ impl Exporter {
         self.refused.absolute(ledger.refused);
         self.full.absolute(ledger.full);
         for (priority, counter) in &self.processed {
-            let of_worker = counters.workers.iter().map(|w| w.processed[priority.index()].get());
-            counter.absolute(of_worker.sum());
+            counter.absolute(ledger.processed_by_priority[priority.index()]);
         }
         self.in_flight.set(ledger.in_flight as f64);
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());

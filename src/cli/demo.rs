@@ -1,0 +1,219 @@
+//! `plimsoll demo`: the cascade at work, without any input.
+//!
+//! A feed at five times the handler's capacity until the circuit breaks, then a calm one until all is well again. The
+//! feed looks at the level, so that the story has the same chapters on a slow machine as on a fast one.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::{Receiver, unbounded};
+use plimsoll::{
+    Context, DegradationLevel, DegradationThresholds, Handler, Ingress, Ledger, MemoryUse, MessagePriority, Offer,
+    Pipeline, Price, SymbolId, SymbolTiers, Symbols, Tick, Transition,
+};
+
+use super::signal::StopFlag;
+use super::{CliError, summary};
+
+/// A synthetic feed outruns a slow handler: the level climbs to CIRCUIT_BREAK and comes back to NORMAL. Needs no input,
+/// and takes about fifteen seconds. Thresholds are scaled down for it: lag 20 000, 60 000, 120 000 and 300 000; cooldown one
+/// second.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {}
+
+const THRESHOLDS: [u64; 4] = [20_000, 60_000, 120_000, 300_000];
+/// What the handler takes for a message: 40 000 messages a second.
+const WORK: Duration = Duration::from_micros(25);
+/// Messages a burst, a burst being a millisecond: 10 000 messages a second, and 200 000.
+const CALM: u32 = 10;
+const STORM: u32 = 200;
+const BURST: Duration = Duration::from_millis(1);
+/// How long it is calm at first; how long the storm and the recovery may take; how long it is calm at the end.
+const PROLOGUE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(12);
+const EPILOGUE: Duration = Duration::from_millis(1000);
+/// How often a line of state is printed.
+const TICKER: Duration = Duration::from_millis(500);
+
+/// A handler that takes its time.
+struct SlowHandler;
+
+impl Handler<Tick> for SlowHandler {
+    fn process(&mut self, _: &Tick, _: &Context) {
+        let start = Instant::now();
+        while start.elapsed() < WORK {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+pub(crate) fn run(_: &Arguments) -> Result<(), CliError> {
+    let stop = StopFlag::install()?;
+    let (tell, transitions) = unbounded();
+    let symbols = Arc::new(Symbols::default());
+    let feed = Feed::new(&symbols)?;
+    let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] = THRESHOLDS;
+    let mut pipeline: Pipeline<Tick, SlowHandler> = Pipeline::<Tick, SlowHandler>::builder()
+        .thresholds(DegradationThresholds {
+            lag_soft,
+            lag_graceful,
+            lag_aggressive,
+            lag_circuit_break,
+            recovery_cooldown_seconds: 1.0,
+            ..DegradationThresholds::default()
+        })
+        .symbols(symbols)
+        // The story is about lag: the memory of the machine that it runs on shall not tell another.
+        .memory_source(|| MemoryUse { used_bytes: 0, limit_bytes: 1 })
+        .on_transition(move |transition| _ = tell.send(*transition))
+        .start(|_| SlowHandler)?;
+    let ingress = pipeline.ingress().expect("the builder's default is one producer");
+    let mut stage = Stage { pipeline: &pipeline, ingress, feed, transitions, stop, start: Instant::now() };
+    let played = stage.play();
+    let Stage { feed, .. } = stage; // drops the ingress
+    let finished = pipeline.join().map_err(|error| CliError::Runtime(error.to_string()))?;
+    say(&format!("\n{}{}", summary::ledger(&finished.ledger), kept(&feed, &finished.ledger)))?;
+    played?;
+    finished.ledger.check().map_err(|error| CliError::Runtime(error.to_string()))
+}
+
+/// The demo while it runs.
+struct Stage<'a> {
+    pipeline: &'a Pipeline<Tick, SlowHandler>,
+    ingress: Ingress<Tick>,
+    feed: Feed,
+    transitions: Receiver<Transition>,
+    stop: StopFlag,
+    start: Instant,
+}
+
+impl Stage<'_> {
+    fn play(&mut self) -> Result<(), CliError> {
+        use DegradationLevel::{CircuitBreak, Normal};
+        say("One worker that manages 40 000 messages/s, and a feed of all tiers.\n\n")?;
+        say("Calm: 10 000 messages/s.\n")?;
+        self.offer_until(CALM, |_, elapsed| elapsed >= PROLOGUE)?;
+        say("Storm: 200 000 messages/s, five times what the worker manages.\n")?;
+        let broken = self.offer_until(STORM, |level, elapsed| level == CircuitBreak || elapsed >= PATIENCE)?;
+        say("Calm again: 10 000 messages/s.\n")?;
+        let recovered = self.offer_until(CALM, |level, elapsed| level == Normal || elapsed >= PATIENCE)?;
+        self.offer_until(CALM, |_, elapsed| elapsed >= EPILOGUE)?;
+        match (broken, recovered) {
+            _ if self.stop.is_raised() => say("Stopped by a signal.\n"),
+            (CircuitBreak, Normal) => Ok(()),
+            (CircuitBreak, level) => Err(too_slow("recover to NORMAL", level)),
+            (level, _) => Err(too_slow("reach CIRCUIT_BREAK", level)),
+        }
+    }
+
+    /// Offers a burst each millisecond until `done` (given the level and the time) says so, and prints what happens.
+    /// Returns the level at the end.
+    fn offer_until(
+        &mut self,
+        burst: u32,
+        done: impl Fn(DegradationLevel, Duration) -> bool,
+    ) -> Result<DegradationLevel, CliError> {
+        let begin = Instant::now();
+        let mut next_burst = begin;
+        let mut next_line = begin + TICKER;
+        loop {
+            let level = self.pipeline.level();
+            for transition in self.transitions.try_iter() {
+                say(&format!("{}\n", summary::transition(&transition)))?;
+            }
+            if done(level, begin.elapsed()) || self.stop.is_raised() {
+                return Ok(level);
+            }
+            if Instant::now() >= next_line {
+                next_line += TICKER;
+                self.print_state(level)?;
+            }
+            self.feed.offer_burst(&mut self.ingress, burst);
+            next_burst += BURST;
+            std::thread::sleep(next_burst.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn print_state(&self, level: DegradationLevel) -> Result<(), CliError> {
+        let (lag, _) = self.pipeline.signals();
+        let ledger = self.pipeline.ledger();
+        let [processed, shed, refused] = [ledger.processed(), ledger.shed, ledger.refused].map(summary::grouped);
+        let at = self.start.elapsed().as_secs_f64();
+        let lag = summary::grouped(lag);
+        say(&format!(
+            "{at:>8.2} s    {level:<13} lag {lag:>7}   processed {processed:>9}   shed {shed:>9}   refused {refused:>9}\n"
+        ))
+    }
+}
+
+fn too_slow(goal: &str, level: DegradationLevel) -> CliError {
+    let seconds = PATIENCE.as_secs();
+    CliError::Runtime(format!("the demo did not {goal} within {seconds} s; the level is {level}"))
+}
+
+/// A synthetic feed: in ten messages three of tier 1, two of tier 2, four of tier 3, and one of reference data.
+struct Feed {
+    symbols: Vec<(MessagePriority, Vec<SymbolId>)>,
+    sequence: u64,
+    /// Messages offered, by priority.
+    offered: [u64; 4],
+}
+
+/// In which order priorities come.
+const PATTERN: [MessagePriority; 10] = {
+    use MessagePriority::{Critical as C, High as H, Low as L, Normal as N};
+    [C, N, H, N, C, L, N, H, C, N]
+};
+
+impl Feed {
+    fn new(symbols: &Symbols) -> Result<Self, CliError> {
+        let tiers = SymbolTiers::default();
+        let unlisted: Vec<String> = (0..100).map(|i| format!("X{i:02}")).collect();
+        let names = [tiers.tier_1(), tiers.tier_2(), unlisted, tiers.tier_1()];
+        let intern = |names: Vec<String>| names.iter().map(|name| symbols.intern(name)).collect::<Result<Vec<_>, _>>();
+        let mut groups = Vec::new();
+        for (priority, names) in MessagePriority::ALL.into_iter().zip(names) {
+            let ids = intern(names).map_err(|error| CliError::Runtime(error.to_string()))?;
+            groups.push((priority, ids));
+        }
+        Ok(Self { symbols: groups, sequence: 0, offered: [0; 4] })
+    }
+
+    fn offer_burst(&mut self, ingress: &mut Ingress<Tick>, count: u32) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        for _ in 0..count {
+            let priority = PATTERN[self.sequence as usize % PATTERN.len()];
+            let (_, ids) = &self.symbols[priority.index()];
+            let symbol = ids[self.sequence as usize / PATTERN.len() % ids.len()];
+            self.sequence += 1;
+            let price = Price::from_billionths(10_000_000_000 + (self.sequence % 100) as i64 * 10_000_000);
+            let tick = match priority {
+                MessagePriority::Low => Tick::reference(symbol, now),
+                _ => Tick::trade(symbol, now, price, 100),
+            };
+            self.offered[priority.index()] += 1;
+            let tick = Tick { receive_ns: now, sequence: self.sequence, ..tick };
+            // A live feed does not wait; the ledger counts what was not accepted.
+            let (Offer::Accepted | Offer::Refused | Offer::Full) = ingress.offer(tick);
+        }
+        ingress.flush();
+    }
+}
+
+/// What each priority got.
+fn kept(feed: &Feed, ledger: &Ledger) -> String {
+    let line = |priority: &MessagePriority| {
+        let (offered, processed) = (feed.offered[priority.index()], ledger.processed_by_priority[priority.index()]);
+        let share = processed as f64 / offered.max(1) as f64 * 100.0;
+        let [offered, processed] = [offered, processed].map(summary::grouped);
+        format!("  {:<10} {share:>5.1} %   {processed:>9} of {offered:>9}\n", priority.name())
+    };
+    let lines: String = MessagePriority::ALL.iter().map(line).collect();
+    format!("processed of what was offered\n{lines}")
+}
+
+fn say(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::stdout)
+}

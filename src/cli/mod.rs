@@ -1,0 +1,121 @@
+//! The command line: one file a subcommand.
+
+mod demo;
+mod metrics_server;
+mod output;
+mod progress;
+mod run;
+mod signal;
+mod simulate;
+mod summary;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use plimsoll::StartError;
+use plimsoll::source::SourceError;
+
+/// Processes market-data ticks and degrades gracefully under overload, in five announced steps.
+///
+/// Exit codes: 0 ok, 1 something failed while running, 2 wrong usage, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the cascade at work: a synthetic feed outruns a slow handler, and recovers
+    Demo(demo::Arguments),
+    /// Process a recorded feed into bars
+    Run(run::Arguments),
+    /// Compute the level for each sample of a recorded trace of lag and memory
+    Simulate(simulate::Arguments),
+}
+
+/// What went wrong: decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Settings that make no sense: 78, `EX_CONFIG` of sysexits(3).
+    #[error("{0}")]
+    Config(String),
+    /// All else: 1.
+    #[error("{0}")]
+    Runtime(String),
+    /// Who read our output has gone; nothing to complain about.
+    #[error("broken pipe")]
+    BrokenPipe,
+}
+
+impl CliError {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(78),
+            Self::Runtime(_) => ExitCode::from(1),
+            Self::BrokenPipe => ExitCode::SUCCESS,
+        }
+    }
+
+    /// An error of the named file or stream.
+    fn io(what: &dyn std::fmt::Display, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Runtime(format!("{what}: {error}")),
+        }
+    }
+
+    fn stdout(error: io::Error) -> Self {
+        Self::io(&"standard output", &error)
+    }
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Thread { .. } => Self::Runtime(error.to_string()),
+            _ => Self::Config(error.to_string()),
+        }
+    }
+}
+
+impl From<SourceError> for CliError {
+    fn from(error: SourceError) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+/// Parses the command line and runs it.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging();
+    let result = match &arguments.command {
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, CliError::BrokenPipe) {
+                let _ = writeln!(io::stderr(), "plimsoll: {error}");
+            }
+            error.code()
+        }
+    }
+}
+
+/// Log events go to standard error: warnings and errors, unless `RUST_LOG` says otherwise.
+fn start_logging() {
+    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::LevelFilter;
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_target(false)
+        .init();
+}

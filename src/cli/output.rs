@@ -1,0 +1,54 @@
+//! Files that a command writes: complete, or not there at all.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::CliError;
+
+/// A file under construction. It is made beside its final place when the command starts, so that a path that cannot be
+/// written is found before the work is done, and moved there by [`finish`](Self::finish).
+pub(crate) struct OutputFile {
+    path: PathBuf,
+    /// Where it is written; `None` where the path is a device or a pipe, which is written directly.
+    temporary: Option<PathBuf>,
+    out: BufWriter<File>,
+}
+
+impl OutputFile {
+    pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
+        let is_special = path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+        let temporary = (!is_special).then(|| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.tmp", std::process::id()));
+            PathBuf::from(name)
+        });
+        if path.is_dir() {
+            return Err(CliError::Runtime(format!("{}: is a directory, not a file to write", path.display())));
+        }
+        let file = File::create(temporary.as_deref().unwrap_or(path));
+        let file = file.map_err(|error| CliError::io(&path.display(), &error))?;
+        Ok(Self { path: path.to_owned(), temporary, out: BufWriter::new(file) })
+    }
+
+    /// Writes the whole content and puts the file in its place.
+    pub(crate) fn finish<T>(mut self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<T>) -> Result<T, CliError> {
+        let written = write(&mut self.out).and_then(|value| self.out.flush().map(|()| value));
+        let placed = written.and_then(|value| {
+            if let Some(temporary) = self.temporary.take() {
+                std::fs::rename(&temporary, &self.path).inspect_err(|_| self.temporary = Some(temporary))?;
+            }
+            Ok(value)
+        });
+        placed.map_err(|error| CliError::io(&self.path.display(), &error))
+    }
+}
+
+/// Removes what was not finished.
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}

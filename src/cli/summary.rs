@@ -1,0 +1,96 @@
+//! What every run ends by printing: the ledger, the transitions, the latency.
+
+use std::fmt::Write;
+
+use plimsoll::{DegradationLevel, LatencySnapshot, Ledger, MessagePriority, Tier, Transition};
+
+/// A number with its digits in groups of three.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The ledger as a table, and whether it balances.
+pub(crate) fn ledger(ledger: &Ledger) -> String {
+    let mut out = String::from("ledger\n");
+    let mut row = |name: &str, count: u64| {
+        let _ = writeln!(out, "  {name:<16}{:>16}", grouped(count));
+    };
+    row("offered", ledger.offered);
+    row("refused", ledger.refused);
+    row("full", ledger.full);
+    row("accepted", ledger.accepted);
+    row("processed", ledger.processed());
+    row("shed", ledger.shed);
+    row("in flight", ledger.in_flight);
+    for tier in Tier::ALL {
+        let cells = ledger.shed_by.iter().filter(|(t, _, count)| *t == tier && *count > 0);
+        for (_, reason, count) in cells {
+            let _ = writeln!(out, "  shed {} {}: {}", tier.label(), reason.label(), grouped(count));
+        }
+    }
+    match ledger.check() {
+        Ok(()) => out.push_str("  balanced: every message is accounted for\n"),
+        Err(error) => {
+            let _ = writeln!(out, "  {error}");
+        }
+    }
+    out
+}
+
+/// One transition in a line: when, from, to, why.
+pub(crate) fn transition(transition: &Transition) -> String {
+    let Transition { at, from, to, cause, .. } = transition;
+    let arrow = if transition.is_degradation() { '▲' } else { '▼' };
+    format!("{:>8.2} s  {arrow} {from:<13} → {to:<13} {cause}", at.as_secs_f64())
+}
+
+/// How often the level changed, and how far it went.
+pub(crate) fn levels(transitions: &[Transition], count: u64) -> String {
+    let highest = transitions.iter().map(|t| t.to).max().unwrap_or(DegradationLevel::Normal);
+    match count {
+        0 => "level            NORMAL throughout\n".to_owned(),
+        _ => format!("level            {count} transitions, up to {highest}\n"),
+    }
+}
+
+/// Latency percentiles by priority; empty when nothing was sampled.
+pub(crate) fn latency(latency: &[LatencySnapshot; 4]) -> String {
+    let mut out = String::new();
+    for (priority, snapshot) in MessagePriority::ALL.into_iter().zip(latency) {
+        let quantiles = [0.5, 0.99, 0.999].map(|q| snapshot.quantile_ns(q));
+        if let [Some(p50), Some(p99), Some(p999)] = quantiles {
+            let [p50, p99, p999] = [p50, p99, p999].map(duration);
+            let _ = writeln!(out, "  {:<10} p50 {p50:>8}  p99 {p99:>8}  p99.9 {p999:>8}", priority.name());
+        }
+    }
+    if out.is_empty() { out } else { format!("latency, receive to processed (sampled)\n{out}") }
+}
+
+/// Nanoseconds in the unit that suits them.
+fn duration(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", nanos as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", nanos as f64 / 1e6),
+        _ => format!("{:.1} s", nanos as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_groups_of_three() {
+        let texts = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1 000", "1 234 567"]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The configuration file: TOML, all keys optional, unknown ones an error.
+//!
+//! ```toml
+//! [thresholds]                  # as `DegradationThresholds`: lag_*, heap_*, recovery_*
+//! lag_soft = 100_000
+//!
+//! [tiers]                       # symbols by value; all others are tier 3
+//! tier_1 = ["BHP", "RIO"]
+//! tier_2 = ["QAN"]
+//!
+//! [pipeline]
+//! workers = 2
+//! lane_capacity = 6_000_000     # messages; must exceed lag_circuit_break
+//! wait = "spin-then-park"       # or "busy-spin", "spin-then-yield"
+//! pin = "auto"                  # or "off", or a list of cores: "1,2"
+//! prefault = false
+//! verdicts = "default"          # or "critical_only"
+//!
+//! [labels]                      # on every metric
+//! service = "k2-platform"
+//! environment = "dev"
+//! component = "plimsoll"
+//! ```
+
+use std::path::Path;
+use std::str::FromStr;
+
+use plimsoll::{DegradationThresholds, Labels, Pinning, SymbolTiers, VerdictTable, WaitStrategy};
+use serde::{Deserialize, Deserializer};
+
+use crate::cli::CliError;
+
+/// All settings of a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) thresholds: DegradationThresholds,
+    pub(crate) tiers: Tiers,
+    pub(crate) pipeline: PipelineConfig,
+    pub(crate) labels: Labels,
+}
+
+/// `[tiers]`: a tier that is not given keeps its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tiers {
+    tier_1: Option<Vec<String>>,
+    tier_2: Option<Vec<String>>,
+}
+
+/// `[pipeline]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PipelineConfig {
+    pub(crate) workers: Option<usize>,
+    pub(crate) lane_capacity: Option<usize>,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) pin: Option<Pin>,
+    pub(crate) prefault: bool,
+    pub(crate) verdicts: Verdicts,
+}
+
+/// A verdict table by name.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdicts {
+    #[default]
+    Default,
+    CriticalOnly,
+}
+
+impl Verdicts {
+    pub(crate) fn table(self) -> VerdictTable {
+        match self {
+            Self::Default => VerdictTable::default(),
+            Self::CriticalOnly => VerdictTable::critical_only(),
+        }
+    }
+}
+
+/// A wait strategy by name.
+#[derive(Clone, Copy, Debug, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Wait {
+    /// Take a whole core; answer fastest
+    BusySpin,
+    /// Take a core, but let others use it
+    SpinThenYield,
+    /// Sleep when there is nothing to do
+    SpinThenPark,
+}
+
+impl From<Wait> for WaitStrategy {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::BusySpin => Self::BusySpin,
+            Wait::SpinThenYield => Self::SpinThenYield,
+            Wait::SpinThenPark => Self::SpinThenPark,
+        }
+    }
+}
+
+/// Pinning as text: `off`, `auto`, or core numbers with commas.
+#[derive(Clone, Debug)]
+pub(crate) struct Pin(pub(crate) Pinning);
+
+impl FromStr for Pin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text {
+            "off" => Pinning::Off,
+            "auto" => Pinning::Auto,
+            list => {
+                let cores = list.split(',').map(|core| core.trim().parse()).collect::<Result<_, _>>();
+                Pinning::Cores(cores.map_err(|_| {
+                    format!("{list:?} is no pinning: give `off`, `auto`, or core numbers with commas, as in `1,2`")
+                })?)
+            }
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Config {
+    /// The file's settings, checked; defaults without a file.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, CliError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let wrong = |error: &dyn std::fmt::Display| CliError::Config(format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        let config: Self = toml::from_str(&text).map_err(|error| wrong(&error))?;
+        config.thresholds.validated().map_err(|error| wrong(&format_args!("[thresholds] {error}")))?;
+        Ok(config)
+    }
+
+    /// The tiers, with defaults where none are given.
+    pub(crate) fn symbol_tiers(&self) -> SymbolTiers {
+        let default = SymbolTiers::default();
+        let Tiers { tier_1, tier_2 } = &self.tiers;
+        let names = |given: &Option<Vec<String>>, default: Vec<String>| given.clone().unwrap_or(default);
+        SymbolTiers::new(names(tier_1, default.tier_1()), names(tier_2, default.tier_2()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll::Tier;
+
+    #[test]
+    fn the_documented_file_is_read() {
+        let doc = include_str!("config.rs").lines().filter_map(|line| line.strip_prefix("//!"));
+        let toml: Vec<&str> =
+            doc.skip_while(|l| !l.contains("```toml")).skip(1).take_while(|l| !l.contains("```")).collect();
+        let config: Config = toml::from_str(&toml.join("\n")).unwrap();
+        assert_eq!(config.thresholds, DegradationThresholds::default());
+        assert_eq!((config.pipeline.workers, config.pipeline.lane_capacity), (Some(2), Some(6_000_000)));
+        assert_eq!(config.labels, Labels::default());
+        let tiers = config.symbol_tiers();
+        assert_eq!(["RIO", "QAN", "CBA"].map(|s| tiers.tier(s)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
+    }
+
+    #[test]
+    fn a_tier_that_is_not_given_keeps_its_default() {
+        let config: Config = toml::from_str("[tiers]\ntier_1 = [\"XYZ\"]").unwrap();
+        let tiers = config.symbol_tiers();
+        assert_eq!(["XYZ", "QAN", "BHP"].map(|s| tiers.tier(s)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_named_with_their_line() {
+        for (text, said) in [
+            ("[thresholds]\nlag_sofft = 1", "lag_sofft"),
+            ("[pipeline]\nwait = \"sleep\"", "sleep"),
+            ("[pipeline]\npin = \"a,b\"", "a,b"),
+            ("[nonsense]", "nonsense"),
+        ] {
+            let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("line "), "{error}");
+        }
+    }
+}

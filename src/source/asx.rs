@@ -1,0 +1,317 @@
+//! Recorded ASX ticks: a directory of CSV files, merged by time.
+//!
+//! ```text
+//! DIR/trades/ID.csv    no header: date MM/DD/YYYY, time HH:MM:SS.mmm, price, volume, qualifiers, venue, buyer
+//! DIR/quotes/ID.csv    no header: date, time, bid, ask, bid volume, ask volume
+//! DIR/reference-data/company_info.csv    header: company_id,symbol,…
+//! ```
+//!
+//! `ID` is a company id; each file is ascending by time. Times are local, and read as if they were UTC. A quote whose
+//! price or volume is zero on one side has that side empty.
+//!
+//! The stream is: one reference-data record for each company, in the order of `company_info.csv`; then all ticks by
+//! time, at the same instant trades before quotes, then by company id, then as they stand in their file.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use jiff::civil::{Date, Time};
+
+use super::{Source, SourceError};
+use crate::message::SymbolId;
+use crate::price::Price;
+use crate::symbols::Symbols;
+use crate::tick::{Tick, TickKind};
+
+/// What to do about a row that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadRow {
+    /// End the stream with an error that names it.
+    #[default]
+    Stop,
+    /// Leave it out and count it.
+    Skip,
+}
+
+const LAYOUT: &str = "the layout is trades/ID.csv, quotes/ID.csv and reference-data/company_info.csv";
+const TRADE_COLUMNS: [&str; 7] = ["date", "time", "price", "volume", "qualifiers", "venue", "buyer"];
+const QUOTE_COLUMNS: [&str; 6] = ["date", "time", "bid", "ask", "bid volume", "ask volume"];
+
+/// A directory in the layout above, as one stream.
+#[derive(Debug)]
+pub struct AsxSource {
+    /// Reference-data records still to come, last first.
+    reference: Vec<SymbolId>,
+    files: Vec<TickFile>,
+    /// The next tick of each file: time, and the file's number, which is its rank at the same instant.
+    heads: BinaryHeap<Reverse<(u64, usize)>>,
+    first_ns: u64,
+    sequence: u64,
+    on_bad_row: OnBadRow,
+    skipped: u64,
+    bytes_total: u64,
+    /// What ended the stream: told after the ticks before it.
+    error: Option<SourceError>,
+}
+
+impl AsxSource {
+    /// Opens a directory, and interns its companies' symbols.
+    ///
+    /// # Errors
+    /// When a part of the layout is missing or unreadable, a company is unknown, or (with [`OnBadRow::Stop`]) the first row of
+    /// a file is malformed. Malformed reference data is always an error.
+    pub fn open(dir: &Path, symbols: &Symbols, on_bad_row: OnBadRow) -> Result<Self, SourceError> {
+        if !dir.is_dir() {
+            return Err(SourceError::Missing { path: dir.to_owned(), expected: "a directory of recorded ticks" });
+        }
+        let companies = read_companies(&dir.join("reference-data/company_info.csv"))?;
+        let mut reference = Vec::with_capacity(companies.len());
+        let mut by_id = HashMap::with_capacity(companies.len());
+        for (id, name) in &companies {
+            let symbol = symbols.intern(name)?;
+            reference.push(symbol);
+            by_id.insert(id.as_str(), symbol);
+        }
+        reference.reverse();
+        let mut files = Vec::new();
+        for (kind, subdir) in [(TickKind::Trade, "trades"), (TickKind::Quote, "quotes")] {
+            for (id, path) in list_csv(&dir.join(subdir))? {
+                let Some(&symbol) = by_id.get(id.as_str()) else {
+                    return Err(SourceError::UnknownCompany { path, id });
+                };
+                files.push(TickFile::open(path, kind, symbol)?);
+            }
+        }
+        let bytes_total = files.iter().map(|file| file.bytes).sum();
+        let heads = BinaryHeap::with_capacity(files.len());
+        let mut source = Self {
+            reference,
+            files,
+            heads,
+            first_ns: 0,
+            sequence: 0,
+            on_bad_row,
+            skipped: 0,
+            bytes_total,
+            error: None,
+        };
+        for number in 0..source.files.len() {
+            source.advance(number)?;
+        }
+        source.first_ns = source.heads.peek().map_or(0, |Reverse((time, _))| *time);
+        Ok(source)
+    }
+
+    /// Reads the next good row of a file and enters it among the heads.
+    fn advance(&mut self, number: usize) -> Result<(), SourceError> {
+        loop {
+            match self.files[number].read_row() {
+                Ok(Some(event_ns)) => {
+                    self.heads.push(Reverse((event_ns, number)));
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+                Err(SourceError::BadRow { .. }) if self.on_bad_row == OnBadRow::Skip => self.skipped += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Source for AsxSource {
+    fn next_tick(&mut self) -> Result<Option<Tick>, SourceError> {
+        if let Some(error) = self.error.take() {
+            self.heads.clear();
+            return Err(error);
+        }
+        let mut tick = if let Some(symbol) = self.reference.pop() {
+            Tick::reference(symbol, self.first_ns)
+        } else if let Some(Reverse((_, number))) = self.heads.pop() {
+            let tick = self.files[number].head;
+            self.error = self.advance(number).err();
+            tick
+        } else {
+            return Ok(None);
+        };
+        self.sequence += 1;
+        tick.sequence = self.sequence;
+        Ok(Some(tick))
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (self.files.iter().map(|file| file.reader.position().byte()).sum(), self.bytes_total)
+    }
+
+    fn skipped_rows(&self) -> u64 {
+        self.skipped
+    }
+}
+
+/// One file of trades or quotes.
+#[derive(Debug)]
+struct TickFile {
+    path: PathBuf,
+    bytes: u64,
+    reader: Reader<File>,
+    record: ByteRecord,
+    columns: &'static [&'static str],
+    /// The row read last.
+    head: Tick,
+    /// The date read last, as text, and its midnight.
+    date: (Vec<u8>, u64),
+}
+
+/// Where in a row the trouble is: column from 0, and what it is.
+type Trouble = (usize, String);
+
+impl TickFile {
+    fn open(path: PathBuf, kind: TickKind, symbol: SymbolId) -> Result<Self, SourceError> {
+        let (file, bytes) = open(&path)?;
+        let columns: &[&str] = if kind == TickKind::Trade { &TRADE_COLUMNS } else { &QUOTE_COLUMNS };
+        let head = Tick { kind, ..Tick::reference(symbol, 0) };
+        let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+        Ok(Self { path, bytes, reader, record: ByteRecord::new(), columns, head, date: (Vec::new(), 0) })
+    }
+
+    /// Reads the next row into `head`; its time, or `None` at the end of the file.
+    fn read_row(&mut self) -> Result<Option<u64>, SourceError> {
+        let read = self.reader.read_byte_record(&mut self.record);
+        if !read.map_err(|error| csv_error(&self.path, error))? {
+            return Ok(None);
+        }
+        let tick = self.parse().map_err(|(column, reason)| SourceError::BadRow {
+            path: self.path.clone(),
+            line: self.record.position().map_or(0, csv::Position::line),
+            column: column + 1,
+            name: self.columns.get(column).copied().unwrap_or("surplus"),
+            value: String::from_utf8_lossy(self.record.get(column).unwrap_or_default()).into_owned(),
+            reason,
+        })?;
+        self.head = tick;
+        Ok(Some(tick.event_ns))
+    }
+
+    fn parse(&mut self) -> Result<Tick, Trouble> {
+        let (found, expected) = (self.record.len(), self.columns.len());
+        if found != expected {
+            return Err((found.min(expected), format!("the row has {found} columns, not {expected}")));
+        }
+        let event_ns = self.event_ns()?;
+        if event_ns < self.head.event_ns {
+            return Err((1, "earlier than the row before; a file is ascending by time".to_owned()));
+        }
+        let (symbol, field) = (self.head.symbol, |column| self.text(column));
+        let price = |column| -> Result<Price, Trouble> {
+            let price = field(column)?.parse::<Price>().map_err(|e| (column, format!("not a price: {e}")))?;
+            if price < Price::ZERO { Err((column, "a price is not negative".to_owned())) } else { Ok(price) }
+        };
+        let volume = |column| -> Result<u64, Trouble> {
+            let text = field(column)?;
+            // Not `str::parse` alone: that takes a plus sign, too.
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            let volume = text.parse().ok().filter(|_| digits);
+            volume.ok_or_else(|| (column, "not a whole number of 0 or more".to_owned()))
+        };
+        Ok(match self.head.kind {
+            TickKind::Trade => Tick::trade(symbol, event_ns, price(2)?, volume(3)?),
+            _ => Tick::quote(symbol, event_ns, (price(2)?, volume(4)?), (price(3)?, volume(5)?)),
+        })
+    }
+
+    /// Date and time, as nanoseconds since the Unix epoch.
+    fn event_ns(&mut self) -> Result<u64, Trouble> {
+        const EPOCH: Date = Date::constant(1970, 1, 1);
+        const NS_PER_DAY: u64 = 86_400_000_000_000;
+        if self.date.0 != self.record[0] {
+            let date = Date::strptime("%m/%d/%Y", self.text(0)?).ok();
+            let days = date.and_then(|date| u64::try_from((date - EPOCH).get_days()).ok());
+            // 106 751 days are the year 2262, the last of 63-bit nanoseconds.
+            let days = days.filter(|days| *days <= 106_751);
+            let days = days.ok_or_else(|| (0, "not a date MM/DD/YYYY from 1970 to 2262".to_owned()))?;
+            self.date = (self.record[0].to_vec(), days * NS_PER_DAY);
+        }
+        let time = Time::strptime("%H:%M:%S%.f", self.text(1)?);
+        let time = time.map_err(|_| (1, "not a time HH:MM:SS.mmm".to_owned()))?;
+        let seconds = (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second());
+        let ns = seconds * 1_000_000_000 + i64::from(time.subsec_nanosecond());
+        Ok(self.date.1 + ns as u64)
+    }
+
+    fn text(&self, column: usize) -> Result<&str, Trouble> {
+        std::str::from_utf8(&self.record[column]).map_err(|_| (column, "not UTF-8".to_owned()))
+    }
+}
+
+/// Company ids and symbols, in the order of the file.
+fn read_companies(path: &Path) -> Result<Vec<(String, String)>, SourceError> {
+    const COLUMNS: [&str; 2] = ["company_id", "symbol"];
+    let (file, _) = open(path)?;
+    let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
+    let bad = |line, column, name, value: &str, reason: &str| {
+        let (path, value, reason) = (path.to_owned(), value.to_owned(), reason.to_owned());
+        SourceError::BadRow { path, line, column, name, value, reason }
+    };
+    let header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
+    for (column, name) in COLUMNS.into_iter().enumerate() {
+        let found = header.get(column).unwrap_or_default();
+        if found != name {
+            return Err(bad(1, column + 1, name, found, "the header begins with company_id,symbol"));
+        }
+    }
+    let mut companies: Vec<(String, String)> = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| csv_error(path, error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let fields = COLUMNS.map(|name| {
+            let column = usize::from(name == COLUMNS[1]);
+            let value = record.get(column).unwrap_or_default();
+            if value.is_empty() { Err(bad(line, column + 1, name, value, "must not be empty")) } else { Ok(value) }
+        });
+        let [id, symbol] = fields;
+        let (id, symbol) = (id?, symbol?);
+        if companies.iter().any(|(known, _)| known == id) {
+            return Err(bad(line, 1, COLUMNS[0], id, "this company was listed before"));
+        }
+        companies.push((id.to_owned(), symbol.to_owned()));
+    }
+    Ok(companies)
+}
+
+/// The CSV files of a directory, as (id, path), by id: numbers by value, before all else.
+fn list_csv(dir: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let io = |error| SourceError::Io { path: dir.to_owned(), error };
+    if !dir.is_dir() {
+        return Err(SourceError::Missing { path: dir.to_owned(), expected: LAYOUT });
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "csv") {
+            let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            files.push((id, path));
+        }
+    }
+    files.sort_by_cached_key(|(id, _)| (id.parse::<u64>().unwrap_or(u64::MAX), id.clone()));
+    Ok(files)
+}
+
+fn open(path: &Path) -> Result<(File, u64), SourceError> {
+    let opened = File::open(path).and_then(|file| file.metadata().map(|meta| (file, meta.len())));
+    opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => SourceError::Missing { path: path.to_owned(), expected: LAYOUT },
+        _ => SourceError::Io { path: path.to_owned(), error },
+    })
+}
+
+/// An error of the CSV reader itself; with byte records and flexible rows that is one of reading, or of UTF-8 in reference
+/// data.
+fn csv_error(path: &Path, error: csv::Error) -> SourceError {
+    SourceError::Io { path: path.to_owned(), error: error.into() }
+}
+
+#[cfg(test)]
+#[path = "asx_tests.rs"]
+mod tests;
