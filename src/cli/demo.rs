@@ -16,9 +16,10 @@ use plimsoll::{
 use super::signal::StopFlag;
 use super::{CliError, summary};
 
-/// A synthetic feed outruns a slow handler: the level climbs to CIRCUIT_BREAK and comes back to NORMAL. Needs no input,
-/// and takes about fifteen seconds. Thresholds are scaled down for it: lag 20 000, 60 000, 120 000 and 300 000; cooldown one
-/// second.
+/// Show the cascade at work: a synthetic feed outruns a slow handler, and recovers.
+///
+/// The level climbs to CIRCUIT_BREAK and comes back to NORMAL, each transition shown with its cause. Needs no input, and takes
+/// about ten seconds. Thresholds are scaled down: lag 20 000, 60 000, 120 000 and 300 000; cooldown one second.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
@@ -71,7 +72,8 @@ pub(crate) fn run(_: &Arguments) -> Result<(), CliError> {
     let ingress = pipeline.ingress().expect("the builder's default is one producer");
     let mut stage = Stage { pipeline: &pipeline, ingress, feed, transitions, stop, start: Instant::now() };
     let played = stage.play();
-    let Stage { feed, .. } = stage; // drops the ingress
+    let Stage { feed, ingress, .. } = stage;
+    drop(ingress);
     let finished = pipeline.join().map_err(|error| CliError::Runtime(error.to_string()))?;
     say(&format!("\n{}{}", summary::ledger(&finished.ledger), kept(&feed, &finished.ledger)))?;
     played?;

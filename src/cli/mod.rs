@@ -28,11 +28,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the cascade at work: a synthetic feed outruns a slow handler, and recovers
     Demo(demo::Arguments),
-    /// Process a recorded feed into bars
     Run(run::Arguments),
-    /// Compute the level for each sample of a recorded trace of lag and memory
     Simulate(simulate::Arguments),
 }
 
@@ -90,7 +87,7 @@ impl From<SourceError> for CliError {
 /// Parses the command line and runs it.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging();
+    start_logging(&arguments.command);
     let result = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
@@ -107,11 +104,13 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Log events go to standard error: warnings and errors, unless `RUST_LOG` says otherwise.
-fn start_logging() {
+/// Log events go to standard error: warnings and errors, unless `RUST_LOG` says otherwise. The demo tells of transitions
+/// itself.
+fn start_logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::filter::LevelFilter;
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    let default = if matches!(command, Command::Demo(_)) { LevelFilter::ERROR } else { LevelFilter::WARN };
+    let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

@@ -19,9 +19,10 @@ use super::signal::StopFlag;
 use super::{CliError, summary};
 use crate::config::{Config, Pin, Wait};
 
-/// Processes a recorded feed into bars: merges its files by time, runs them through the pinned workers under the live
-/// cascade, and accounts for every message. Ctrl-C ends the feed, finishes what was accepted, and still writes all
-/// results.
+/// Process a recorded feed into bars.
+///
+/// Merges the feed's files by time, runs them through the pinned workers under the live cascade, and accounts for every
+/// message. Ctrl-C ends the feed, finishes what was accepted, and still writes all results; a second Ctrl-C ends at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   plimsoll run --format asx --input ticks/ --bars bars.csv

@@ -11,8 +11,10 @@ use plimsoll::DegradationManager;
 use super::CliError;
 use crate::config::Config;
 
-/// Reads a CSV trace with the columns t_ms, lag and heap_pct, and prints it with the level (0 to 4) that each sample
-/// leads to. The very state machine of `run`, on the trace's clock.
+/// Compute the level for each sample of a recorded trace.
+///
+/// Reads a CSV trace with the columns t_ms, lag and heap_pct, and prints it with the level (0 to 4) that each sample leads
+/// to. The very state machine of `run`, on the trace's clock.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plimsoll simulate --trace incident.csv --config candidate.toml > levels.csv")]
 pub(crate) struct Arguments {

@@ -1,0 +1,199 @@
+//! Proves that the data path does not allocate: not the feed's thread in any kind of offer, and not the worker's, in
+//! processing, shedding, telling of gaps and taking over new levels. A counting allocator stands under the whole
+//! test; only the two threads that say so are counted, and only while the count is on.
+#![allow(unsafe_code, reason = "an allocator that counts has to implement `GlobalAlloc`")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use plimsoll::{
+    Context, DegradationLevel, Handler, Ingress, LatencySnapshot, Offer, Offered, Pipeline, SymbolId, Tick,
+};
+use support::{ForcedLag, forced_pipeline, reference, trade, wait_until};
+
+/// The system's allocator, with counts of what marked threads ask of it.
+struct Counting;
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static REALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static DEALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Whether this thread's calls count. Needs neither an allocation nor a destructor.
+    static MARKED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count(counter: &AtomicU64) {
+    if COUNTING.load(Ordering::Relaxed) && MARKED.get() {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn counted() -> [u64; 3] {
+    [&ALLOCATIONS, &REALLOCATIONS, &DEALLOCATIONS].map(|counter| counter.swap(0, Ordering::Relaxed))
+}
+
+// SAFETY: every call goes to `System` with the caller's own arguments, and so keeps its contract; the counting
+// neither allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's contract, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's contract, passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(&REALLOCATIONS);
+        // SAFETY: the caller's contract, passed on.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(&DEALLOCATIONS);
+        // SAFETY: the caller's contract, passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Marks the worker's thread, and counts by level.
+#[derive(Clone, Default)]
+struct Marker(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    processed: [AtomicU64; 5],
+    missed: AtomicU64,
+    held: AtomicBool,
+    hold: AtomicBool,
+}
+
+impl Handler<Tick> for Marker {
+    fn enrich(&mut self, tick: &mut Tick, _: &Context) {
+        tick.ask_size = tick.size;
+    }
+
+    fn process(&mut self, _: &Tick, context: &Context) {
+        MARKED.set(true);
+        self.0.processed[context.level().index()].fetch_add(1, Ordering::Relaxed);
+        while self.0.hold.load(Ordering::Acquire) {
+            self.0.held.store(true, Ordering::Release);
+            std::thread::yield_now();
+        }
+    }
+
+    fn on_gap(&mut self, _: SymbolId, missed: u64) {
+        self.0.missed.fetch_add(missed, Ordering::Relaxed);
+    }
+}
+
+/// A burst of all symbols, tiers and kinds, received long ago, so that each block gives a latency sample.
+fn burst() -> [Tick; 500] {
+    std::array::from_fn(|i| {
+        let symbol = SymbolId::new(i as u32 * 7 % 70); // some are beyond the registry's capacity
+        let make = if i % 5 == 0 { reference } else { trade };
+        Tick { receive_ns: 1, ..make(symbol, i as u64) }
+    })
+}
+
+/// All three ways to offer, and a flush. The last one waits for the worker, unless the gate is shut.
+fn feed_some(pipeline: &Pipeline<Tick, Marker>, feed: &mut Ingress<Tick>, ticks: &[Tick; 500], total: &mut Offered) {
+    for tick in ticks {
+        match feed.offer(*tick) {
+            Offer::Accepted => total.accepted += 1,
+            Offer::Refused => total.refused += 1,
+            Offer::Full => total.full += 1,
+        }
+    }
+    feed.flush();
+    let offered = feed.offer_slice(ticks);
+    total.accepted += offered.accepted;
+    total.refused += offered.refused;
+    total.full += offered.full;
+    let give_up = || pipeline.level() == DegradationLevel::CircuitBreak;
+    total.accepted += usize::from(feed.offer_wait(ticks[1], give_up));
+}
+
+/// Many bursts under each level, up and down again, with a change in the midst of them.
+fn ride(pipeline: &Pipeline<Tick, Marker>, feed: &mut Ingress<Tick>, lag: &ForcedLag, bursts: usize) -> Offered {
+    let ticks = burst();
+    let mut total = Offered::default();
+    for level in [0, 1, 2, 3, 4, 3, 2, 1, 0, 4, 0].map(|i| DegradationLevel::ALL[i]) {
+        lag.force(level);
+        // The level changes while bursts are on their way, and stays for as many again.
+        wait_until(level.name(), || {
+            feed_some(pipeline, feed, &ticks, &mut total);
+            pipeline.level() == level
+        });
+        (0..bursts).for_each(|_| feed_some(pipeline, feed, &ticks, &mut total));
+    }
+    total
+}
+
+/// Whether nothing is in the lanes. A ledger holds a list, so asking for it allocates: that is the test's own doing.
+fn is_quiet(pipeline: &Pipeline<Tick, Marker>) -> bool {
+    MARKED.set(false);
+    let quiet = pipeline.ledger().in_flight == 0;
+    MARKED.set(true);
+    quiet
+}
+
+#[test]
+fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
+    let (lag, marker) = (ForcedLag::default(), Marker::default());
+    let counts = Arc::clone(&marker.0);
+    let mut pipeline = forced_pipeline(&lag).lane_capacity(10_000).start(|_| marker.clone()).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    let ticks = burst();
+
+    // Warm up: threads set up what they keep for themselves. And see that the count counts.
+    ride(&pipeline, &mut feed, &lag, 1);
+    MARKED.set(true);
+    COUNTING.store(true, Ordering::Relaxed);
+    let mut grown = Vec::with_capacity(10);
+    grown.extend(0..std::hint::black_box(1000));
+    drop(std::hint::black_box(grown));
+    assert_eq!(counted(), [1, 1, 1], "an allocation, a reallocation, a deallocation");
+
+    let offered = ride(&pipeline, &mut feed, &lag, 180);
+    // A full lane, for certain: the worker is held inside a message.
+    counts.hold.store(true, Ordering::Release);
+    wait_until("the handler", || {
+        let _ = feed.offer_slice(&ticks);
+        counts.held.load(Ordering::Acquire)
+    });
+    wait_until("a full lane", || feed.offer_slice(&ticks).full > 0);
+    counts.hold.store(false, Ordering::Release);
+    wait_until("an empty lane", || is_quiet(&pipeline));
+    COUNTING.store(false, Ordering::Relaxed);
+    assert_eq!(counted(), [0, 0, 0], "allocations, reallocations and deallocations on the data path");
+
+    // The run was what it was meant to be.
+    drop(feed);
+    let finished = pipeline.join().unwrap();
+    let ledger = &finished.ledger;
+    ledger.check().unwrap();
+    let all = offered.accepted + offered.refused + offered.full;
+    assert!(all >= 1_900_000, "{offered:?}");
+    assert!(offered.accepted >= 1_000_000 && offered.refused > 0, "{offered:?}");
+    for (level, processed) in counts.processed.iter().enumerate().take(4) {
+        assert!(processed.load(Ordering::Relaxed) > 0, "level {level}");
+    }
+    assert!(ledger.shed > 0 && ledger.workers[0].gaps > 0 && ledger.workers[0].enriched > 0, "{ledger:?}");
+    assert!(counts.missed.load(Ordering::Relaxed) > 0);
+    assert!(finished.latency.iter().map(LatencySnapshot::count).sum::<u64>() > 0);
+    assert!(finished.transition_count >= 20);
+}

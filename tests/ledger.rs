@@ -1,0 +1,368 @@
+//! Proves that no message is lost silently: whatever producers, workers, levels and the shutdown do to one another,
+//! the ledger balances and agrees with what both ends counted, symbols keep their order, and every hole is told of
+//! at its exact place in the stream.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use plimsoll::{
+    Context, DegradationLevel, Failure, Finished, Ingress, MessagePriority, Offer, Pipeline, PipelineBuilder,
+    ShedReason, SymbolId, Tick, Tier, WaitStrategy,
+};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use support::recorder::{Event, OfferedBySymbol, Recorder, check_events};
+use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, reference, trade, wait_until};
+
+const STRATEGIES: [WaitStrategy; 3] = [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark];
+
+/// What happens in one randomised run.
+#[derive(Clone, Debug)]
+struct Plan {
+    producers: usize,
+    workers: usize,
+    lane_capacity: usize,
+    wait: usize,
+    /// Calls that each producer makes.
+    calls: u32,
+    slow_every: u64,
+    seed: u64,
+    steps: Vec<Step>,
+    /// Shut down after the last step, instead of waiting for the producers.
+    shutdown: bool,
+}
+
+/// What the main thread does while the producers work.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Forces a level and waits until it is in force.
+    Level(usize),
+    /// Lets the producers make this many more calls.
+    Calls(usize),
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let step = prop_oneof![(0usize..5).prop_map(Step::Level), (1usize..800).prop_map(Step::Calls)];
+    // A spinning worker keeps a core from the others, so it comes less often.
+    let wait = prop_oneof![1 => Just(0usize), 4 => 1usize..3];
+    let sizes = (1usize..=3, 1usize..=4, 1usize..1500, wait, 300u32..2000);
+    let rest = (prop_oneof![Just(0u64), 2u64..60], any::<u64>(), prop::collection::vec(step, 1..14), any::<bool>());
+    (sizes, rest).prop_map(|((producers, workers, lane_capacity, wait, calls), (slow_every, seed, steps, shutdown))| {
+        Plan { producers, workers, lane_capacity, wait, calls, slow_every, seed, steps, shutdown }
+    })
+}
+
+/// What a producer counted from the answers it got.
+#[derive(Clone, Debug, Default)]
+struct Answers {
+    accepted: u64,
+    refused: u64,
+    full: u64,
+    by_symbol: OfferedBySymbol,
+}
+
+impl Answers {
+    fn offered(&self) -> u64 {
+        self.by_symbol.values().sum()
+    }
+}
+
+/// A feed thread that mixes all calls there are.
+struct Producer {
+    number: u16,
+    feed: Ingress<Tick>,
+    random: u64,
+    answers: Answers,
+}
+
+impl Producer {
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    /// The next tick of a random symbol.
+    fn tick(&mut self) -> Tick {
+        let symbol = SymbolId::new(self.random(7) as u32);
+        let next = self.answers.by_symbol.entry(symbol).or_insert(0);
+        *next += 1;
+        let sequence = *next;
+        let make = if self.random(8) == 0 { reference } else { trade };
+        Tick { flags: self.number, ..make(symbol, sequence) }
+    }
+
+    fn call(&mut self) {
+        match self.random(32) {
+            0 => self.feed.flush(),
+            1 => std::thread::yield_now(),
+            2..6 => {
+                let count = self.random(40);
+                let ticks: Vec<Tick> = (0..count).map(|_| self.tick()).collect();
+                let offered = self.feed.offer_slice(&ticks);
+                assert_eq!(offered.accepted + offered.refused + offered.full, ticks.len());
+                self.answers.accepted += offered.accepted as u64;
+                self.answers.refused += offered.refused as u64;
+                self.answers.full += offered.full as u64;
+            }
+            6..12 => {
+                let tick = self.tick();
+                if self.feed.offer_wait(tick, || false) {
+                    self.answers.accepted += 1;
+                } else {
+                    // It does not count as offered, so its number is free again.
+                    *self.answers.by_symbol.get_mut(&tick.symbol).expect("it was just numbered") -= 1;
+                }
+            }
+            _ => {
+                let tick = self.tick();
+                let counter = match self.feed.offer(tick) {
+                    Offer::Accepted => &mut self.answers.accepted,
+                    Offer::Refused => &mut self.answers.refused,
+                    Offer::Full => &mut self.answers.full,
+                };
+                *counter += 1;
+            }
+        }
+    }
+}
+
+fn run(plan: &Plan) -> (Finished<Recorder>, Vec<Answers>) {
+    let lag = ForcedLag::default();
+    let builder = forced_pipeline(&lag)
+        .producers(plan.producers)
+        .workers(plan.workers)
+        .lane_capacity(plan.lane_capacity)
+        .wait_strategy(STRATEGIES[plan.wait]);
+    let symbols = support::numbered_symbols();
+    let mut pipeline = builder
+        .symbols(Arc::clone(&symbols))
+        .start(|worker| Recorder::new(worker, Arc::clone(&symbols), plan.slow_every))
+        .expect("the settings are valid");
+    let calls_made = Arc::new(AtomicUsize::new(0));
+    let producers: Vec<_> = (0..plan.producers)
+        .map(|number| {
+            let feed = pipeline.ingress().expect("one for each producer");
+            let random = plan.seed.wrapping_add(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut producer = Producer { number: number as u16, feed, random, answers: Answers::default() };
+            let (calls, calls_made) = (plan.calls, Arc::clone(&calls_made));
+            std::thread::spawn(move || {
+                for _ in 0..calls {
+                    producer.call();
+                    calls_made.fetch_add(1, Ordering::Relaxed);
+                }
+                producer.answers
+            })
+        })
+        .collect();
+    assert!(pipeline.ingress().is_none());
+    for step in &plan.steps {
+        match *step {
+            Step::Level(level) => lag.reach(&pipeline, DegradationLevel::ALL[level]),
+            Step::Calls(more) => {
+                let enough = calls_made.load(Ordering::Relaxed) + more;
+                // At CIRCUIT_BREAK a producer may wait for the gate, so its calls need not come.
+                let waits = pipeline.level() == DegradationLevel::CircuitBreak;
+                wait_until("the producers", || {
+                    let all_done = producers.iter().all(std::thread::JoinHandle::is_finished);
+                    waits || all_done || calls_made.load(Ordering::Relaxed) >= enough
+                });
+            }
+        }
+    }
+    let finished = if plan.shutdown {
+        pipeline.shutdown()
+    } else {
+        lag.reach(&pipeline, DegradationLevel::Normal);
+        pipeline.join()
+    };
+    let answers = producers.into_iter().map(|producer| producer.join().expect("no producer panics")).collect();
+    (finished.expect("the run ends well"), answers)
+}
+
+/// The ledger against what producers and handlers counted by themselves.
+fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<(), TestCaseError> {
+    let ledger = &finished.ledger;
+    prop_assert_eq!(ledger.check(), Ok(()));
+    prop_assert_eq!(ledger.in_flight, 0);
+    let sum = |pick: fn(&Answers) -> u64| answers.iter().map(pick).sum::<u64>();
+    prop_assert_eq!(ledger.offered, sum(Answers::offered));
+    prop_assert_eq!(ledger.accepted, sum(|a| a.accepted));
+    prop_assert_eq!(ledger.refused, sum(|a| a.refused));
+    prop_assert_eq!(ledger.full, sum(|a| a.full));
+    for (handler, worker) in finished.handlers.iter().zip(&ledger.workers) {
+        prop_assert_eq!(worker.processed_live, handler.processed());
+        prop_assert_eq!(worker.enriched, handler.enriched);
+        prop_assert_eq!(worker.gaps, handler.gaps());
+    }
+    for priority in MessagePriority::ALL {
+        let handled: u64 = finished.handlers.iter().map(|h| h.by_priority[priority.index()]).sum();
+        prop_assert_eq!(ledger.processed_by_priority[priority.index()], handled);
+    }
+    prop_assert_eq!(ledger.processed(), ledger.processed_live);
+    prop_assert_eq!([ledger.spilled, ledger.replayed, ledger.spill_pending, ledger.spill_lost], [0; 4]);
+    prop_assert_eq!(ledger.shed_by.total(), ledger.shed);
+    for (_, reason, count) in ledger.shed_by.iter() {
+        prop_assert!(count == 0 || !matches!(reason, ShedReason::Policy | ShedReason::WorkerFailed));
+    }
+    Ok(())
+}
+
+proptest! {
+    // A fixed seed, so that every run of the suite tries the same plans; how threads meet still differs.
+    #![proptest_config(ProptestConfig {
+        cases: 24, rng_seed: RngSeed::Fixed(20_140_303), failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn every_message_of_a_random_run_is_accounted_for_and_every_hole_is_in_its_place(plan in plan()) {
+        let (finished, answers) = run(&plan);
+        check_ledger(&finished, &answers)?;
+        let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();
+        check_events(&finished.handlers, &by_symbol).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn with_one_producer_each_hole_is_exactly_what_is_missing_before_the_message(plan in plan()) {
+        let plan = Plan { producers: 1, lane_capacity: plan.lane_capacity % 300 + 1, ..plan };
+        let (finished, answers) = run(&plan);
+        check_ledger(&finished, &answers)?;
+        let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();
+        check_events(&finished.handlers, &by_symbol).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// Lets a handler be held inside a message.
+#[derive(Clone, Default)]
+struct Latch {
+    hold: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
+}
+
+impl Latch {
+    fn pass(&self) {
+        while self.hold.load(Ordering::Acquire) {
+            self.held.store(true, Ordering::Release);
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Turned away from a full lane, refused at the gate, shed by the worker: one hole, told of once.
+#[test]
+fn a_hole_with_three_causes_is_told_of_once_with_its_whole_size() {
+    let lag = ForcedLag::default();
+    let latch = Latch::default();
+    let events = Arc::new(std::sync::Mutex::new(Vec::new()));
+    struct Held(Latch, Arc<std::sync::Mutex<Vec<Event>>>);
+    impl plimsoll::Handler<Tick> for Held {
+        fn process(&mut self, tick: &Tick, _: &Context) {
+            self.0.pass();
+            let event = Event::Message { symbol: tick.symbol, producer: tick.flags, sequence: tick.sequence };
+            self.1.lock().unwrap().push(event);
+        }
+        fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
+            self.1.lock().unwrap().push(Event::Gap { symbol, missed });
+        }
+    }
+    let mut pipeline: Pipeline<Tick, Held> =
+        forced_pipeline(&lag).lane_capacity(300).start(|_| Held(latch.clone(), Arc::clone(&events))).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    latch.hold.store(true, Ordering::Release);
+    assert_eq!(feed.offer(trade(TIER_3, 1)), Offer::Accepted);
+    feed.flush();
+    wait_until("the handler", || latch.held.load(Ordering::Acquire));
+
+    // The worker is in the first message, so nothing leaves the lane.
+    let mut sequence = 1;
+    let mut offer_many = |feed: &mut Ingress<Tick>, count: u64| {
+        let ticks: Vec<_> = (1..=count).map(|i| trade(TIER_3, sequence + i)).collect();
+        sequence += count;
+        feed.offer_slice(&ticks)
+    };
+    let first = offer_many(&mut feed, 2000);
+    assert!(first.accepted >= 299, "a lane takes what it was made for: {first:?}");
+    assert!(first.full > 0 && first.refused == 0, "{first:?}");
+    lag.reach(&pipeline, DegradationLevel::CircuitBreak);
+    let second = offer_many(&mut feed, 10);
+    assert_eq!((second.accepted, second.refused, second.full), (0, 10, 0));
+    latch.hold.store(false, Ordering::Release);
+    // At CIRCUIT_BREAK all that waits behind the first message is shed.
+    wait_until("an empty lane", || pipeline.ledger().in_flight == 0);
+    lag.reach(&pipeline, DegradationLevel::Normal);
+    // The gate opens just after the level is out, so the first offer waits for it.
+    assert!(feed.offer_wait(trade(TIER_1, 1), || false));
+    assert_eq!(offer_many(&mut feed, 2).accepted, 2);
+    drop(feed);
+    let ledger = pipeline.join().unwrap().ledger;
+    ledger.check().unwrap();
+    let non_critical = ledger.shed_by.get(Tier::Tier3, ShedReason::NonCritical);
+    assert_eq!((ledger.shed, non_critical), (first.accepted as u64, first.accepted as u64));
+    let message = |symbol, sequence| Event::Message { symbol, producer: 0, sequence };
+    let expected = [
+        message(TIER_3, 1),
+        message(TIER_1, 1),
+        Event::Gap { symbol: TIER_3, missed: 2010 },
+        message(TIER_3, 2012),
+        message(TIER_3, 2013),
+    ];
+    assert_eq!(*events.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_flushed_message_is_seen_under_every_wait_strategy_without_another_one_behind_it() {
+    for wait in STRATEGIES {
+        let seen = Arc::new(AtomicU64::new(0));
+        let mut pipeline = PipelineBuilder::default()
+            .wait_strategy(wait)
+            .start(|_| {
+                let seen = Arc::clone(&seen);
+                move |tick: &Tick, _: &Context| seen.store(tick.sequence, Ordering::Release)
+            })
+            .unwrap();
+        let mut feed = pipeline.ingress().unwrap();
+        for sequence in 1..=3000 {
+            assert_eq!(feed.offer(trade(SymbolId::new(sequence as u32 % 50), sequence)), Offer::Accepted);
+            feed.flush();
+            wait_until("the message", || seen.load(Ordering::Acquire) == sequence);
+        }
+        drop(feed);
+        assert_eq!(pipeline.join().unwrap().ledger.processed_live, 3000, "{wait:?}");
+    }
+}
+
+#[test]
+fn an_ingress_that_is_kept_past_the_shutdown_is_a_failure_and_its_handlers_see_nothing_more() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let mut pipeline = PipelineBuilder::default()
+        .workers(2)
+        .drain_timeout(Duration::from_millis(50))
+        .start(|_| {
+            let seen = Arc::clone(&seen);
+            move |_: &Tick, _: &Context| {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    let ticks: Vec<_> = (1..=1000).map(|i| trade(SymbolId::new(i as u32 % 20), i)).collect();
+    assert_eq!(feed.offer_slice(&ticks).accepted, 1000);
+    wait_until("all messages", || pipeline.ledger().in_flight == 0);
+
+    let error = pipeline.shutdown().map(drop).unwrap_err();
+    let waited = Duration::from_millis(50);
+    assert_eq!(error.failures, [Failure::DrainTimeout { workers: 2, waited }]);
+    error.ledger.check().unwrap();
+    assert_eq!((error.ledger.processed_live, error.ledger.in_flight), (1000, 0));
+    assert!(feed.is_closed());
+    assert_eq!(feed.offer_slice(&ticks).refused, 1000);
+    assert!(!feed.offer_wait(ticks[0], || false));
+    drop(feed);
+    // The workers drop their handlers when they end.
+    wait_until("the workers' end", || Arc::strong_count(&seen) == 1);
+    assert_eq!(seen.load(Ordering::Relaxed), 1000);
+}
