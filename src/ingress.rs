@@ -70,7 +70,7 @@ impl<M: Message> Ingress<M> {
     }
 
     /// Offers a message. Never blocks, allocates or calls the system, except to wake a worker that is parked.
-    #[inline]
+    #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
     pub fn offer(&mut self, message: M) -> Offer {
         self.offered += 1;
         let worker = self.route(message.symbol());
@@ -146,22 +146,26 @@ impl<M: Message> Ingress<M> {
         self.published.is_open() && self.lanes[worker].in_flight() < self.window
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, worker: usize, message: M) -> Offer {
         let symbol = message.symbol();
-        let accepted =
-            if self.holes.any() { self.push_after_hole(worker, message) } else { self.lanes[worker].push(message) };
-        if accepted { Offer::Accepted } else { self.miss(worker, symbol, Offer::Full) }
+        if !self.lanes[worker].reserve() {
+            return self.miss(worker, symbol, Offer::Full);
+        }
+        if self.holes.any() {
+            self.note_hole(worker, symbol);
+        }
+        self.lanes[worker].write(message);
+        Offer::Accepted
     }
 
+    /// Notes what the symbol has missed beside its next message.
     #[cold]
-    fn push_after_hole(&mut self, worker: usize, message: M) -> bool {
-        let slot = self.symbols.slot(message.symbol());
-        let accepted = self.lanes[worker].push_after_hole(message, self.holes.get(slot));
-        if accepted {
-            self.holes.take(slot);
+    fn note_hole(&mut self, worker: usize, symbol: SymbolId) {
+        let missed = self.holes.take(self.symbols.slot(symbol));
+        if missed > 0 {
+            self.lanes[worker].note_missed(missed);
         }
-        accepted
     }
 
     #[cold]

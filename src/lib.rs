@@ -102,3 +102,8 @@ pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};
 pub use telemetry::{Labels, LatencySnapshot, Telemetry};
 pub use tick::{Side, Tick, TickKind};
 pub use zerocopy;
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

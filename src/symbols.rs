@@ -280,6 +280,12 @@ impl Symbols {
         }
     }
 
+    /// The tiers by id, as a worker's loop wants them.
+    #[inline]
+    pub(crate) fn tier_table(&self) -> TierTable<'_> {
+        TierTable(&self.tier_of)
+    }
+
     /// The table slot of an id: its number, or the last slot for all ids beyond the capacity.
     #[inline]
     pub(crate) fn slot(&self, id: SymbolId) -> usize {
@@ -288,6 +294,26 @@ impl Symbols {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Priorities by symbol id, without a detour: a worker looks one up for each message.
+#[derive(Clone, Copy)]
+pub(crate) struct TierTable<'a>(&'a [AtomicU8]);
+
+impl TierTable<'_> {
+    /// As [`Symbols::slot`].
+    #[inline]
+    pub(crate) fn slot(self, id: SymbolId) -> usize {
+        id.index().min(self.0.len() - 1)
+    }
+
+    /// [`MessagePriority::index`] of a message, given its symbol's slot: a tier's number is the index of its priority.
+    #[inline]
+    pub(crate) fn priority_index(self, slot: usize, data_type: DataType) -> usize {
+        let tier = self.0[slot].load(Ordering::Relaxed);
+        // The mask tells the compiler what `set_tier` guarantees.
+        if matches!(data_type, DataType::ReferenceData) { MessagePriority::Low.index() } else { usize::from(tier & 3) }
     }
 }
 
@@ -312,6 +338,20 @@ mod tests {
         assert_eq!(symbols.len(), 3);
         assert_eq!(symbols.name(qan).as_deref(), Some("QAN"));
         assert_eq!([bhp, qan, lower].map(|id| symbols.tier(id)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
+    }
+
+    #[test]
+    fn the_table_agrees_with_the_definition_for_every_tier_and_type() {
+        let symbols = Symbols::new(SymbolTiers::default(), 3);
+        for (number, tier) in Tier::ALL.into_iter().enumerate() {
+            let id = SymbolId::new(number as u32);
+            symbols.set_tier(id, tier);
+            for data_type in [DataType::Trades, DataType::Quotes, DataType::ReferenceData, DataType::Other] {
+                let table = symbols.tier_table();
+                let index = table.priority_index(table.slot(id), data_type);
+                assert_eq!(index, MessagePriority::of(tier, data_type).index());
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::utils::CachePadded;
@@ -154,7 +154,7 @@ impl Desk<'_> {
         context: &Context,
     ) {
         let row = *policy.row();
-        let symbols = self.symbols;
+        let tiers = self.symbols.tier_table();
         let mut chunk_tally = ChunkTally {
             counters: self.counters,
             done: &self.progress.done,
@@ -164,18 +164,18 @@ impl Desk<'_> {
         };
         for (i, message) in chunk.messages.iter_mut().enumerate() {
             let symbol = message.symbol();
-            let tier = symbols.tier(symbol);
-            let priority = MessagePriority::of(tier, message.data_type());
+            let slot = tiers.slot(symbol);
+            let priority = tiers.priority_index(slot, message.data_type());
             if let Some(notes) = chunk.missed {
-                self.holes.add(symbols.slot(symbol), read_note(notes, i));
+                self.holes.add(slot, notes[i].load(Ordering::Relaxed));
             }
-            match row[priority.index()] {
+            match row[priority] {
                 Verdict::Process => {
                     if self.holes.any() {
-                        let missed = self.holes.take(symbols.slot(symbol));
+                        let missed = self.holes.take(slot);
                         if missed > 0 {
                             self.counters.gaps.add(1);
-                            handler.on_gap(symbol, missed);
+                            handler.on_gap(symbol, u64::from(missed));
                         }
                     }
                     if ENRICH {
@@ -186,8 +186,9 @@ impl Desk<'_> {
                 }
                 // Without a spill log, what would be spilled is shed, which is the reference's rule.
                 Verdict::Spill | Verdict::Shed => {
-                    self.holes.add(symbols.slot(symbol), 1);
-                    self.counters.shed(tier, ShedReason::at(policy.level)).add(1);
+                    self.holes.add(slot, 1);
+                    let reason = ShedReason::at(policy.level);
+                    self.counters.shed(self.symbols.tier(symbol), reason).add(1);
                 }
             }
             chunk_tally.finished += 1;
@@ -208,10 +209,6 @@ impl Desk<'_> {
     }
 }
 
-fn read_note(notes: &[AtomicU32], i: usize) -> u64 {
-    u64::from(notes[i].load(Ordering::Relaxed))
-}
-
 /// Counts of a chunk, kept in registers and added to the worker's counters when the chunk ends, be it by a panic.
 struct ChunkTally<'a> {
     counters: &'a WorkerCounters,
@@ -226,8 +223,8 @@ const _: () = assert!(CHUNK <= u16::MAX as usize);
 
 impl ChunkTally<'_> {
     #[inline]
-    const fn one(priority: MessagePriority) -> u64 {
-        1 << (16 * priority.index())
+    const fn one(priority: usize) -> u64 {
+        1 << (16 * priority)
     }
 }
 
@@ -265,8 +262,7 @@ impl Holes {
         self.open > 0
     }
 
-    pub(crate) fn add(&mut self, slot: usize, missed: u64) {
-        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+    pub(crate) fn add(&mut self, slot: usize, missed: u32) {
         if missed > 0 {
             let hole = &mut self.missed[slot];
             self.open += usize::from(*hole == 0);
@@ -274,16 +270,11 @@ impl Holes {
         }
     }
 
-    /// The hole of a symbol, 0 for none.
-    pub(crate) fn get(&self, slot: usize) -> u32 {
-        self.missed[slot]
-    }
-
     /// Takes the hole of a symbol away.
-    pub(crate) fn take(&mut self, slot: usize) -> u64 {
+    pub(crate) fn take(&mut self, slot: usize) -> u32 {
         let missed = std::mem::take(&mut self.missed[slot]);
         self.open -= usize::from(missed > 0);
-        u64::from(missed)
+        missed
     }
 }
 

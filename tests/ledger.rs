@@ -101,7 +101,7 @@ impl Producer {
             0 => self.feed.flush(),
             1 => std::thread::yield_now(),
             2..6 => {
-                let count = self.random(40);
+                let count = self.random(150);
                 let ticks: Vec<Tick> = (0..count).map(|_| self.tick()).collect();
                 let offered = self.feed.offer_slice(&ticks);
                 assert_eq!(offered.accepted + offered.refused + offered.full, ticks.len());
@@ -109,7 +109,7 @@ impl Producer {
                 self.answers.refused += offered.refused as u64;
                 self.answers.full += offered.full as u64;
             }
-            6..12 => {
+            6 => {
                 let tick = self.tick();
                 if self.feed.offer_wait(tick, || false) {
                     self.answers.accepted += 1;

@@ -268,9 +268,15 @@ fn a_lane_is_at_most_as_full_as_full() {
         .unwrap();
     let mut feed = pipeline.ingress().unwrap();
     wait_until("a full lane", || feed.offer_slice(&[trade(TIER_1, 1)]).full > 0);
-    let fill = || Scrape::of(&telemetry).value("k2_lane_fill_ratio", &[("worker", "0"), ("producer", "0")]);
-    wait_until("the fill", || fill() > 0.0);
-    let ratio = fill();
+    let in_lanes = pipeline.ledger().in_flight;
+    wait_until("an export", || Scrape::of(&telemetry).count("k2_messages_in_flight", &[]) == in_lanes);
+    // When two more have begun, the first of them is complete.
+    for _ in 0..2 {
+        let samples = || Scrape::of(&telemetry).count("k2_monitor_samples_total", &[]);
+        let before = samples();
+        wait_until("another export", || samples() > before);
+    }
+    let ratio = Scrape::of(&telemetry).value("k2_lane_fill_ratio", &[("worker", "0"), ("producer", "0")]);
     hold.store(false, Ordering::Release);
     drop(feed);
     pipeline.join().unwrap();

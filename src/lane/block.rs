@@ -66,7 +66,7 @@ impl<M: Copy> Pool<M> {
     ///
     /// # Safety
     /// The caller is the sender, `block` is its open block, and slot `offset` of it is not published.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn write(&self, block: u32, offset: usize, message: M) {
         debug_assert!(offset < BLOCK && (block as usize) < self.blocks());
         // SAFETY: block and offset are in range, as above; by the contract nobody else uses this slot.

@@ -88,29 +88,31 @@ pub(crate) struct Sender<M> {
 }
 
 impl<M: Copy + Send> Sender<M> {
-    /// Writes a message; publishes when that fills a block. `false` when the lane is full.
+    /// Makes sure that there is a slot for the next message; `false` when the lane is full.
     #[inline]
-    pub(crate) fn push(&mut self, message: M) -> bool {
-        self.push_after_hole(message, 0)
+    pub(crate) fn reserve(&mut self) -> bool {
+        self.offset < BLOCK || self.open_block()
     }
 
-    /// Writes a message before which `missed` messages of its symbol are missing.
-    #[inline]
-    pub(crate) fn push_after_hole(&mut self, message: M, missed: u32) -> bool {
-        if self.offset == BLOCK && !self.open_block() {
-            return false;
-        }
+    /// Notes that `missed` messages of its symbol are missing before the next one. After [`reserve`](Self::reserve).
+    pub(crate) fn note_missed(&mut self, missed: u32) {
+        self.shared.pool.note(self.block, self.offset, missed);
+    }
+
+    /// Writes a message into the reserved slot; publishes when that fills a block.
+    ///
+    /// # Panics
+    /// When no slot is reserved.
+    #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
+    pub(crate) fn write(&mut self, message: M) {
+        assert!(self.offset < BLOCK, "reserve a slot first");
         // SAFETY: this is the sender; the block is open and slots from `offset` on are not published.
         unsafe { self.shared.pool.write(self.block, self.offset, message) };
-        if missed > 0 {
-            self.shared.pool.note(self.block, self.offset, missed);
-        }
         self.offset += 1;
         self.sent += 1;
         if self.offset == BLOCK {
             self.publish();
         }
-        true
     }
 
     /// Lets the receiver see all that was written.
@@ -248,6 +250,16 @@ mod tests {
         lane(capacity, false, Arc::new(Waker::new(WaitStrategy::BusySpin)))
     }
 
+    impl Sender<u64> {
+        /// `false` when the lane is full.
+        fn push(&mut self, message: u64) -> bool {
+            self.reserve() && {
+                self.write(message);
+                true
+            }
+        }
+    }
+
     /// Takes all that is there.
     fn drain(receiver: &mut Receiver<u64>, max: usize) -> Vec<(u64, u32)> {
         let mut out = Vec::new();
@@ -322,7 +334,11 @@ mod tests {
         for round in 0..10 {
             for i in 0..BLOCK as u64 {
                 let missed = if round % 2 == 0 && i % 100 == 3 { 5 } else { 0 };
-                assert!(sender.push_after_hole(i, missed));
+                assert!(sender.reserve());
+                if missed > 0 {
+                    sender.note_missed(missed);
+                }
+                sender.write(i);
             }
             for (message, missed) in drain(&mut receiver, 64) {
                 let expected = if round % 2 == 0 && message % 100 == 3 { 5 } else { 0 };

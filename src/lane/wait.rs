@@ -144,7 +144,8 @@ mod tests {
                 }
             });
             for i in 0..20_000 {
-                assert!(sender.push(i));
+                assert!(sender.reserve());
+                sender.write(i);
                 sender.publish();
                 assert_eq!(answers.recv(), Ok(i));
             }
