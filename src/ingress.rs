@@ -139,7 +139,7 @@ impl<M: Message> Ingress<M> {
     #[inline]
     fn route(&self, symbol: SymbolId) -> usize {
         let hash = u64::from(symbol.get().wrapping_mul(0x9E37_79B9));
-        (hash * self.lanes.len() as u64 >> 32) as usize
+        ((hash * self.lanes.len() as u64) >> 32) as usize
     }
 
     fn has_room(&self, worker: usize) -> bool {
@@ -174,6 +174,8 @@ impl<M: Message> Ingress<M> {
         let counters = self.lanes[worker].counters();
         let counter = if answer == Offer::Full { &counters.full } else { &counters.refused };
         counter.add(1);
+        // So that both sides of the ledger tell of it, and a full lane of all that makes it full.
+        self.flush();
         answer
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Monitor {
     pub(crate) on_transition: Option<OnTransition>,
     pub(crate) interval: Duration,
     pub(crate) start: Instant,
+    /// Transitions that were logged and told of.
+    pub(crate) told: u64,
 }
 
 impl Monitor {
@@ -64,7 +66,7 @@ impl Monitor {
         let mut sample =
             Sample { memory: self.memory.sample(), busy: vec![0.0; self.counters.workers.len()], ..Sample::default() };
         let mut slow_at = Instant::now() + SLOW_INTERVAL;
-        let mut next = Instant::now();
+        let mut due = Some(Instant::now());
         loop {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             let now = Instant::now();
@@ -81,12 +83,19 @@ impl Monitor {
             if stopping {
                 return;
             }
-            next = (next + self.interval).max(now);
-            while !self.shared.stop.load(Ordering::Acquire)
-                && let Some(left) = next.checked_duration_since(Instant::now())
-                && !left.is_zero()
-            {
-                std::thread::park_timeout(left);
+            // A late sample does not make the following ones early.
+            due = due.and_then(|due| due.checked_add(self.interval)).map(|due| due.max(now));
+            self.wait_until(due);
+        }
+    }
+
+    /// Waits until a sample is due, or the monitor is stopped. `None`: never due.
+    fn wait_until(&self, due: Option<Instant>) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match due.map(|due| due.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(Duration::ZERO) => return,
+                Some(left) => std::thread::park_timeout(left),
             }
         }
     }
@@ -103,20 +112,19 @@ impl Monitor {
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = sample.clone();
 
         let mut manager = self.shared.manager();
-        let now = self.start.elapsed();
-        let transitions_before = manager.transition_count();
-        let level = manager.check_and_degrade(now, sample.lag, sample.memory.percent());
-        let transition = manager.history().next_back().copied();
-        let changed = manager.transition_count() > transitions_before;
+        let level = manager.check_and_degrade(self.start.elapsed(), sample.lag, sample.memory.percent());
+        // All that were not yet told of: a reset by hand is one, too.
+        let untold = usize::try_from(manager.transition_count() - self.told).unwrap_or(usize::MAX);
+        let transitions: Vec<Transition> = manager.history().rev().take(untold).rev().copied().collect();
+        self.told = manager.transition_count();
         drop(manager);
-        // Compared with what is published, not with the level before: a reset changes it, too.
         if level != self.published.policy().level {
             self.published.publish(level);
         }
-        if let Some(transition) = transition.filter(|_| changed) {
-            log(&transition);
+        for transition in &transitions {
+            log(transition);
             if let Some(tell) = &mut self.on_transition {
-                tell(&transition);
+                tell(transition);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `plimsoll demo` from outside: it climbs to CIRCUIT_BREAK, comes back, and accounts for everything.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
 //! `plimsoll run` from outside: results, the ledger file, and what it says when something is wrong.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/feed.rs"]
 mod feed;

@@ -1,5 +1,6 @@
 //! `plimsoll simulate` from outside: every recorded vector of the level logic, and wrong traces.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fmt::Write as _;
 use std::fs;

@@ -296,6 +296,7 @@ impl PipelineBuilder {
             on_transition: self.on_transition,
             interval: self.sample_interval,
             start,
+            told: 0,
         };
         pipeline.monitor = Some(spawn("plimsoll-mon", move || monitor.run())?);
         Ok(pipeline)
@@ -312,7 +313,7 @@ impl PipelineBuilder {
         self.thresholds.validated()?;
         let lag_circuit_break = self.thresholds.lag_circuit_break;
         let enough = || {
-            let enough = (lag_circuit_break + lag_circuit_break / 20).saturating_add(1);
+            let enough = lag_circuit_break.saturating_add(lag_circuit_break / 20).saturating_add(1);
             usize::try_from(enough).unwrap_or(usize::MAX)
         };
         let capacity = self.lane_capacity.unwrap_or_else(enough);

@@ -150,8 +150,8 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     /// [`drain_timeout`](PipelineBuilder::drain_timeout).
     pub fn shutdown(self) -> Result<Finished<H>, PipelineError> {
         self.published.close();
-        let deadline = Instant::now() + self.drain_timeout;
-        self.end(Some(deadline))
+        let deadline = self.drain_deadline();
+        self.end(deadline)
     }
 
     fn end(mut self, mut deadline: Option<Instant>) -> Result<Finished<H>, PipelineError> {
@@ -172,7 +172,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
                 Ok(WorkerNews::Failed { worker, cause }) => {
                     failures.push(Failure::WorkerPanicked { worker, cause });
                     // The gate is shut now; producers are given as long as in a shutdown to take notice.
-                    deadline.get_or_insert_with(|| Instant::now() + self.drain_timeout);
+                    deadline = deadline.or_else(|| self.drain_deadline());
                 }
                 Err(_) => {
                     let waited = self.drain_timeout;
@@ -199,6 +199,11 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
             transition_count: self.shared.manager().transition_count(),
             latency: MessagePriority::ALL.map(|priority| self.counters.latency(priority)),
         })
+    }
+
+    /// When a shutdown that begins now gives up; `None` for never.
+    fn drain_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.drain_timeout)
     }
 
     /// Ends the monitor; returns what it said if it had panicked.

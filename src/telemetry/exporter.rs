@@ -169,7 +169,8 @@ impl Exporter {
         self.memory_ratio.set(sample.memory.percent() / 100.0);
         self.monitor_samples.absolute(sample.count);
         for (gauge, lane) in self.lane_fill.iter().flatten().zip(counters.lanes.iter().flatten()) {
-            gauge.set(lane.in_flight() as f64 / lane.capacity as f64);
+            // Partly filled blocks let a lane take a little more than its capacity.
+            gauge.set((lane.in_flight() as f64 / lane.capacity as f64).min(1.0));
         }
         for (gauge, busy) in self.busy.iter().zip(&sample.busy) {
             gauge.set(*busy);

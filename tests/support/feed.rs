@@ -1,4 +1,5 @@
 //! A small recorded feed in the ASX layout, made by rule.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fmt::Write as _;
 use std::fs;
