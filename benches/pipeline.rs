@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll::{
-    Context, Handler, Ingress, LagSource, Offer, Pinning, Pipeline, Price, SymbolId, Symbols, Tick, WaitStrategy,
+    Context, Handler, Ingress, LagSource, Offer, Pinning, Pipeline, PipelineBuilder, Price, SymbolId, Symbols, Tick,
+    WaitStrategy,
 };
 
 const MESSAGES: u64 = 4_000_000;
@@ -88,7 +89,7 @@ fn pipeline(burst: u64, wait: WaitStrategy) -> Duration {
     for i in 0..SYMBOLS {
         symbols.intern(&format!("S{i}")).expect("room for 100 symbols");
     }
-    let mut pipeline: Pipeline<Tick, Sum> = Pipeline::<Tick, Sum>::builder()
+    let mut pipeline: Pipeline<Tick, Sum> = PipelineBuilder::new()
         .lane_capacity(LANE)
         .lag_source(NoLag)
         .symbols(symbols)

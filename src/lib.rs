@@ -23,7 +23,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use plimsoll::{Context, Handler, Offer, Pipeline, Price, Symbols, Tick};
+//! use plimsoll::{Context, Handler, Offer, PipelineBuilder, Price, Symbols, Tick};
 //!
 //! /// Counts traded volume.
 //! #[derive(Default)]
@@ -38,7 +38,7 @@
 //! // Set up
 //! let symbols = Arc::new(Symbols::default());
 //! let bhp = symbols.intern("BHP")?;
-//! let mut pipeline = Pipeline::<Tick, Volume>::builder()
+//! let mut pipeline = PipelineBuilder::new()
 //!     .workers(2)
 //!     .symbols(Arc::clone(&symbols))
 //!     .start(|_worker| Volume::default())?;

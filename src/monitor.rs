@@ -1,5 +1,6 @@
 //! The monitor thread: samples lag and memory, moves the level, publishes it, exports metrics.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use crate::degradation::{DegradationManager, Transition};
 use crate::ledger::Counters;
 use crate::signals::{LagSource, MemorySource};
 use crate::telemetry::{Exporter, Sample};
+use crate::worker::panic_message;
 
 /// Memory is sampled, and metrics are exported, no more often than this.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -61,8 +63,22 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
+    /// As [`run`](Self::run). If that panics (in a signal source or a callback of the user's), the last level stays in force;
+    /// but a gate that is shut then would never open again, and those who wait for it would wait for ever: so it
+    /// is closed for good.
+    pub(crate) fn run_guarded(self) {
+        let published = Arc::clone(&self.published);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
+            tracing::error!(cause = panic_message(&*panic), "the monitor panicked; the level is frozen");
+            if !published.is_open() {
+                published.close();
+            }
+            resume_unwind(panic);
+        }
+    }
+
     /// Samples until it is stopped, and once more then.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         let mut sample =
             Sample { memory: self.memory.sample(), busy: vec![0.0; self.counters.workers.len()], ..Sample::default() };
         let mut slow_at = Instant::now() + SLOW_INTERVAL;

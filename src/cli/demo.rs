@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, unbounded};
 use plimsoll::{
     Context, DegradationLevel, DegradationThresholds, Handler, Ingress, Ledger, MemoryUse, MessagePriority, Offer,
-    Pipeline, Price, SymbolId, SymbolTiers, Symbols, Tick, Transition,
+    Pipeline, PipelineBuilder, Price, SymbolId, SymbolTiers, Symbols, Tick, Transition,
 };
 
 use super::signal::StopFlag;
@@ -55,7 +55,7 @@ pub(crate) fn run(_: &Arguments) -> Result<(), CliError> {
     let symbols = Arc::new(Symbols::default());
     let feed = Feed::new(&symbols)?;
     let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] = THRESHOLDS;
-    let mut pipeline: Pipeline<Tick, SlowHandler> = Pipeline::<Tick, SlowHandler>::builder()
+    let mut pipeline: Pipeline<Tick, SlowHandler> = PipelineBuilder::new()
         .thresholds(DegradationThresholds {
             lag_soft,
             lag_graceful,

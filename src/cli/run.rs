@@ -165,7 +165,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
     let settings = &config.pipeline;
     let pin = arguments.pin.as_ref().or(settings.pin.as_ref());
-    let mut builder = Pipeline::<Tick, BarsHandler>::builder()
+    let mut builder = PipelineBuilder::new()
         .workers(arguments.workers.or(settings.workers).unwrap_or(1))
         .thresholds(config.thresholds)
         .verdicts(settings.verdicts.table())

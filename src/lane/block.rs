@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
+use std::collections::TryReserveError;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -34,15 +35,20 @@ unsafe impl<M: Send> Sync for Pool<M> {}
 
 impl<M: Copy> Pool<M> {
     /// A pool of this many blocks, none of whose memory has been touched.
-    pub(crate) fn new(blocks: usize) -> Self {
-        let slots = Box::<[UnsafeCell<MaybeUninit<M>>]>::new_uninit_slice(blocks * BLOCK);
-        // SAFETY: an `UnsafeCell<MaybeUninit<M>>` needs no initialisation.
-        let slots = unsafe { slots.assume_init() };
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub(crate) fn new(blocks: usize) -> Result<Self, TryReserveError> {
+        let mut slots: Vec<UnsafeCell<MaybeUninit<M>>> = Vec::new();
+        slots.try_reserve_exact(blocks * BLOCK)?;
+        // SAFETY: the capacity is there, and an `UnsafeCell<MaybeUninit<M>>` needs no initialisation.
+        unsafe { slots.set_len(blocks * BLOCK) };
+        let slots = slots.into_boxed_slice();
         let missed = Box::<[AtomicU32]>::new_zeroed_slice(blocks * BLOCK);
         // SAFETY: zero is a valid `AtomicU32`.
         let missed = unsafe { missed.assume_init() };
         let noted = (0..blocks).map(|_| AtomicBool::new(false)).collect();
-        Self { slots, missed, noted }
+        Ok(Self { slots, missed, noted })
     }
 
     /// Number of blocks.

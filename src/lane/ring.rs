@@ -1,6 +1,7 @@
 //! The two ends of a lane.
 #![allow(unsafe_code, reason = "calls the pool under the protocol that this module implements")]
 
+use std::collections::TryReserveError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -48,10 +49,17 @@ struct Shared<M> {
 ///
 /// Memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes, touched as it is needed, or now if
 /// `prefault` says so.
-pub(crate) fn lane<M: Copy + Send>(capacity: usize, prefault: bool, waker: Arc<Waker>) -> (Sender<M>, Receiver<M>) {
+///
+/// # Errors
+/// When the system has no such memory.
+pub(crate) fn lane<M: Copy + Send>(
+    capacity: usize,
+    prefault: bool,
+    waker: Arc<Waker>,
+) -> Result<(Sender<M>, Receiver<M>), TryReserveError> {
     // One block more, for the one that the receiver has read in part.
     let blocks = capacity.div_ceil(BLOCK) + 1;
-    let pool = Pool::new(blocks);
+    let pool = Pool::new(blocks)?;
     if prefault {
         // SAFETY: the pool was made here and nobody else knows it.
         unsafe { pool.prefault() };
@@ -68,7 +76,7 @@ pub(crate) fn lane<M: Copy + Send>(capacity: usize, prefault: bool, waker: Arc<W
         published: 0,
     };
     let receiver = Receiver { shared, block: 0, offset: BLOCK, taken: 0, seen: 0 };
-    (sender, receiver)
+    Ok((sender, receiver))
 }
 
 /// The producer's end.
@@ -247,7 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn small_lane(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
-        lane(capacity, false, Arc::new(Waker::new(WaitStrategy::BusySpin)))
+        lane(capacity, false, Arc::new(Waker::new(WaitStrategy::BusySpin))).unwrap()
     }
 
     impl Sender<u64> {

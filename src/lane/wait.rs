@@ -129,7 +129,7 @@ mod tests {
     fn every_strategy_wakes_for_every_message_and_for_the_end() {
         for strategy in [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark] {
             let waker = Arc::new(Waker::new(strategy));
-            let (mut sender, mut receiver) = lane::<u64>(10, false, Arc::clone(&waker));
+            let (mut sender, mut receiver) = lane::<u64>(10, false, Arc::clone(&waker)).unwrap();
             let (answer, answers) = crossbeam::channel::bounded(1);
             let worker = std::thread::spawn(move || {
                 let mut waiter = Waiter::new(strategy, &waker);

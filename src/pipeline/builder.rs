@@ -1,5 +1,6 @@
 //! Configuration and start of a pipeline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use crossbeam::channel::{Sender as ChannelSender, bounded};
 use crossbeam::utils::CachePadded;
 
 use super::error::StartError;
+use super::pinning::Pinning;
 use super::{Pipeline, WorkerNews};
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
@@ -22,49 +24,7 @@ use crate::symbols::Symbols;
 use crate::telemetry::{Exporter, Telemetry};
 use crate::worker::WorkerParts;
 
-/// Which cores workers are pinned to. A core that is not there, or that the system denies, is a warning, not an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Pinning {
-    /// None: the system schedules the workers.
-    #[default]
-    Off,
-    /// One core each, from the last one down, as long as at least one core is left for the rest of the process. With
-    /// more workers than that, none are pinned.
-    Auto,
-    /// Worker 0 to the first core of the list, and so on; workers beyond its end are not pinned.
-    Cores(Vec<usize>),
-}
-
-impl Pinning {
-    /// By worker, the core to pin it to, given the cores that the process may use.
-    fn plan(&self, workers: usize, available: &[CoreId]) -> Vec<Option<CoreId>> {
-        match self {
-            Self::Off => vec![None; workers],
-            Self::Auto if workers < available.len() => {
-                available.iter().rev().take(workers).copied().map(Some).collect()
-            }
-            Self::Auto => {
-                if !available.is_empty() {
-                    let cores = available.len();
-                    tracing::info!(workers, cores, "not pinned: more workers than cores to spare");
-                }
-                vec![None; workers]
-            }
-            Self::Cores(list) => (0..workers)
-                .map(|worker| {
-                    let wanted = *list.get(worker)?;
-                    let core = available.iter().find(|core| core.id == wanted).copied();
-                    if core.is_none() {
-                        tracing::warn!(worker, core = wanted, "not pinned: no such core for this process");
-                    }
-                    core
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Settings of a [`Pipeline`]. Made by [`Pipeline::builder`] or [`Default`].
+/// Settings of a [`Pipeline`], and its start.
 pub struct PipelineBuilder {
     workers: usize,
     producers: usize,
@@ -113,10 +73,17 @@ impl std::fmt::Debug for PipelineBuilder {
 
 /// The window of `offer_wait` at most: a few dozen blocks, which stay in cache.
 const WINDOW_MAX: u64 = 16_384;
+/// A monitor that samples more often would take a core.
+const SAMPLE_INTERVAL_MIN: Duration = Duration::from_micros(100);
 /// Blocks are numbered with 32 bits.
 const LANE_CAPACITY_MAX: usize = 1 << 38;
 
 impl PipelineBuilder {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Worker threads, 1 by default. A symbol always meets the same one.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
@@ -197,10 +164,10 @@ impl PipelineBuilder {
         self
     }
 
-    /// How often the monitor samples the lag, 10 ms by default. Memory is sampled every 100 ms at most.
+    /// How often the monitor samples the lag: 10 ms by default, 100 µs at least. Memory is sampled every 100 ms at most.
     #[must_use]
     pub fn sample_interval(mut self, interval: Duration) -> Self {
-        self.sample_interval = interval;
+        self.sample_interval = interval.max(SAMPLE_INTERVAL_MIN);
         self
     }
 
@@ -245,7 +212,7 @@ impl PipelineBuilder {
         let mut lanes = Lanes::new(self.workers);
         let mut ingresses = Vec::with_capacity(self.producers);
         for offered in &offered {
-            let senders = lanes.open_to_all(&wakers, capacity, self.prefault);
+            let senders = lanes.open_to_all(&wakers, capacity, self.prefault)?;
             let (published, symbols) = (Arc::clone(&published), Arc::clone(&self.symbols));
             ingresses.push(Ingress::new(senders, published, symbols, Arc::clone(offered), window));
         }
@@ -256,8 +223,9 @@ impl PipelineBuilder {
         let shared = Arc::new(MonitorShared::new(manager));
         let (tell, news) = bounded(2 * self.workers);
         let cores = match self.pinning {
-            Pinning::Off => Vec::new(),
-            _ => core_affinity::get_core_ids().unwrap_or_default(),
+            // It answers for the calling thread, so it is asked here, before any thread is pinned.
+            Pinning::Auto => core_affinity::get_core_ids().unwrap_or_default(),
+            Pinning::Off | Pinning::Cores(_) => Vec::new(),
         };
         let plan = self.pinning.plan(self.workers, &cores);
         let mut pipeline = Pipeline {
@@ -298,7 +266,7 @@ impl PipelineBuilder {
             start,
             told: 0,
         };
-        pipeline.monitor = Some(spawn("plimsoll-mon", move || monitor.run())?);
+        pipeline.monitor = Some(spawn("plimsoll-mon", move || monitor.run_guarded())?);
         Ok(pipeline)
     }
 
@@ -346,12 +314,18 @@ impl<M: Message> Lanes<M> {
     }
 
     /// A lane from one producer to each worker; returns the producer's ends.
-    fn open_to_all(&mut self, wakers: &[Arc<Waker>], capacity: usize, prefault: bool) -> Vec<Sender<M>> {
+    fn open_to_all(
+        &mut self,
+        wakers: &[Arc<Waker>],
+        capacity: usize,
+        prefault: bool,
+    ) -> Result<Vec<Sender<M>>, StartError> {
         let open = |(worker, waker): (usize, &Arc<Waker>)| {
-            let (sender, receiver) = lane(capacity, prefault, Arc::clone(waker));
+            let no_memory = |_| StartError::NoMemory { lane_capacity: capacity, message_bytes: size_of::<M>() };
+            let (sender, receiver) = lane(capacity, prefault, Arc::clone(waker)).map_err(no_memory)?;
             self.receivers[worker].push(receiver);
             self.counters[worker].push(Arc::clone(sender.counters()));
-            sender
+            Ok(sender)
         };
         wakers.iter().enumerate().map(open).collect()
     }
@@ -371,7 +345,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
             let core = core.filter(|core| {
                 let done = core_affinity::set_for_current(*core);
                 if !done {
-                    tracing::warn!(worker, core = core.id, "not pinned: the system denies it");
+                    tracing::warn!(worker, core = core.id, "not pinned: no such core, or the system denies it");
                 }
                 done
             });
@@ -383,7 +357,13 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
                 tracing::error!(worker, %cause, "the handler panicked");
                 let _ = news.send(WorkerNews::Failed { worker, cause });
             });
-            let handler = (!failed).then_some(handler);
+            let handler = if failed {
+                // Half-changed as it is, it may well panic again.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(handler)));
+                None
+            } else {
+                Some(handler)
+            };
             let _ = news.send(WorkerNews::Ended { worker, handler });
         })?;
         self.workers.push(thread);
@@ -400,29 +380,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cores(n: usize) -> Vec<CoreId> {
-        (0..n).map(|id| CoreId { id }).collect()
-    }
-
-    fn plan(pinning: &Pinning, workers: usize, available: usize) -> Vec<Option<usize>> {
-        let plan = pinning.plan(workers, &cores(available));
-        plan.into_iter().map(|core| core.map(|core| core.id)).collect()
-    }
-
-    #[test]
-    fn automatic_pinning_leaves_a_core_for_the_rest() {
-        assert_eq!(plan(&Pinning::Auto, 1, 2), [Some(1)]);
-        assert_eq!(plan(&Pinning::Auto, 2, 2), [None, None]);
-        assert_eq!(plan(&Pinning::Auto, 2, 8), [Some(7), Some(6)]);
-        assert_eq!(plan(&Pinning::Auto, 1, 0), [None]);
-    }
-
-    #[test]
-    fn a_listed_core_that_is_not_there_is_passed_over() {
-        assert_eq!(plan(&Pinning::Cores(vec![1, 99]), 3, 2), [Some(1), None, None]);
-        assert_eq!(plan(&Pinning::Off, 2, 2), [None, None]);
-    }
 
     #[test]
     fn the_waiting_window_stays_below_the_recovery_mark_of_soft() {

@@ -34,6 +34,16 @@ pub enum StartError {
         /// What would be in range.
         expected: &'static str,
     },
+    /// The system gave no memory for a lane.
+    #[error(
+        "no memory for a lane of {lane_capacity} messages of {message_bytes} bytes: lower lane_capacity, or lag_circuit_break with it"
+    )]
+    NoMemory {
+        /// Messages that the lane should have held.
+        lane_capacity: usize,
+        /// Size of a message.
+        message_bytes: usize,
+    },
     /// The system gave no thread.
     #[error("cannot start thread {thread}: {error}")]
     Thread {
@@ -61,6 +71,11 @@ pub enum Failure {
         /// What the panic said.
         cause: String,
     },
+    /// Worker threads have ended without a word: a message's own methods panicked after the handler had.
+    WorkersLost {
+        /// How many.
+        workers: usize,
+    },
     /// Workers were not done in time: a producer still held its ingress, or a handler was slow or stuck.
     DrainTimeout {
         /// How many workers were not done.
@@ -77,6 +92,7 @@ impl fmt::Display for Failure {
                 write!(f, "the handler of worker {worker} panicked: {cause}")
             }
             Self::MonitorPanicked { cause } => write!(f, "the monitor panicked: {cause}"),
+            Self::WorkersLost { workers } => write!(f, "{workers} workers ended without a word"),
             Self::DrainTimeout { workers, waited } => write!(
                 f,
                 "{workers} workers were not done {waited:?} after the shutdown began: a producer still holds its ingress, \

@@ -6,6 +6,7 @@
 
 mod builder;
 mod error;
+mod pinning;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-pub use builder::{Pinning, PipelineBuilder};
+pub use builder::PipelineBuilder;
 pub use error::{Failure, PipelineError, StartError};
+pub use pinning::Pinning;
 
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationLevel, DegradationStatus, Policy, Transition};
@@ -70,11 +72,6 @@ pub struct Finished<H> {
 }
 
 impl<M: Message, H: Handler<M>> Pipeline<M, H> {
-    /// A builder with the defaults.
-    pub fn builder() -> PipelineBuilder {
-        PipelineBuilder::default()
-    }
-
     /// The next producer's end; `None` when as many were taken as the builder was told of
     /// ([`PipelineBuilder::producers`], one by default).
     pub fn ingress(&mut self) -> Option<Ingress<M>> {
@@ -147,7 +144,8 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     ///
     /// # Errors
     /// As [`join`](Self::join); and when the lanes were not empty, or a producer still held its ingress, after the builder's
-    /// [`drain_timeout`](PipelineBuilder::drain_timeout).
+    /// [`drain_timeout`](PipelineBuilder::drain_timeout). What such a producer had not flushed is processed when it lets go
+    /// of its ingress, and is not in the error's ledger.
     pub fn shutdown(self) -> Result<Finished<H>, PipelineError> {
         self.published.close();
         let deadline = self.drain_deadline();
@@ -174,9 +172,12 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
                     // The gate is shut now; producers are given as long as in a shutdown to take notice.
                     deadline = deadline.or_else(|| self.drain_deadline());
                 }
-                Err(_) => {
-                    let waited = self.drain_timeout;
-                    failures.push(Failure::DrainTimeout { workers: running, waited });
+                Err(error) => {
+                    let (workers, waited) = (running, self.drain_timeout);
+                    failures.push(match error {
+                        RecvTimeoutError::Timeout => Failure::DrainTimeout { workers, waited },
+                        RecvTimeoutError::Disconnected => Failure::WorkersLost { workers },
+                    });
                     break;
                 }
             }
