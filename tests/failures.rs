@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use plimsoll::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use plimsoll::{
-    Context, DegradationLevel, DegradationThresholds, Failure, Handler, LagSource, Offer, Pinning, PipelineBuilder,
-    ShedReason, StartError, SymbolId, ThresholdError, Tick, Tier, Transition,
+    Context, DataType, DegradationLevel, DegradationThresholds, Failure, Handler, LagSource, Message, Offer, Pinning,
+    PipelineBuilder, ShedReason, StartError, SymbolId, ThresholdError, Tick, Tier, Transition,
 };
 use support::{ForcedLag, TIER_1, TIER_2, TIER_3, forced_pipeline, trade, wait_until};
 
@@ -208,6 +209,44 @@ fn the_last_level_stays_in_force_when_a_lag_source_panics() {
 }
 
 #[test]
+fn a_monitor_that_dies_behind_a_shut_gate_closes_it_for_good_so_that_nobody_waits_for_ever() {
+    let lag = ForcedLag::default();
+    let builder = forced_pipeline(&lag).on_transition(|transition: &Transition| {
+        assert!(transition.to != DegradationLevel::CircuitBreak, "the callback fails");
+    });
+    let mut pipeline = builder.start(|_| |_: &Tick, _: &Context| ()).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    lag.force(DegradationLevel::CircuitBreak);
+    wait_until("the gate", || feed.is_closed());
+    assert!(!feed.offer_wait(trade(TIER_1, 1), || false));
+    drop(feed);
+    let error = pipeline.join().map(drop).unwrap_err();
+    assert_eq!(error.failures, [Failure::MonitorPanicked { cause: "the callback fails".to_owned() }]);
+}
+
+#[test]
+fn a_handler_that_panics_again_when_it_is_dropped_is_one_failure() {
+    struct Fragile;
+    impl Handler<Tick> for Fragile {
+        fn process(&mut self, _: &Tick, _: &Context) {
+            panic!("once");
+        }
+    }
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("twice");
+        }
+    }
+    let mut pipeline = forced_pipeline(&ForcedLag::default()).start(|_| Fragile).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    assert_eq!(feed.offer_slice(&[trade(TIER_1, 1)]).accepted, 1);
+    drop(feed);
+    let error = pipeline.join().map(std::mem::forget).unwrap_err();
+    assert_eq!(error.failures, [Failure::WorkerPanicked { worker: 0, cause: "once".to_owned() }]);
+    error.ledger.check().unwrap();
+}
+
+#[test]
 fn the_new_level_is_in_force_when_a_transition_callback_panics() {
     let lag = ForcedLag::default();
     let alive = Arc::new(());
@@ -275,6 +314,29 @@ fn no_workers_no_producers_and_no_room_are_refused_and_named() {
         let error = start_error(builder);
         assert!(error.to_string().starts_with(&format!("{setting} = 0")), "{error}");
     }
+}
+
+/// A message of 64 KiB.
+#[derive(Clone, Copy, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[zerocopy(crate = "plimsoll::zerocopy")]
+#[repr(C)]
+struct Page([u8; 1 << 16]);
+
+impl Message for Page {
+    fn symbol(&self) -> SymbolId {
+        SymbolId::new(u32::from(self.0[0]))
+    }
+    fn data_type(&self) -> DataType {
+        DataType::Other
+    }
+}
+
+#[test]
+fn a_lane_beyond_all_memory_is_an_error_that_says_how_much_it_would_have_been() {
+    let builder = PipelineBuilder::new().lane_capacity(1 << 34); // 2⁵⁰ bytes
+    let error = builder.start(|_| |_: &Page, _: &Context| ()).map(drop).unwrap_err();
+    let expected = StartError::NoMemory { lane_capacity: 1 << 34, message_bytes: 1 << 16 };
+    assert_eq!(error.to_string(), expected.to_string());
 }
 
 #[test]

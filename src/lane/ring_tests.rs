@@ -1,0 +1,197 @@
+use super::*;
+use crate::lane::wait::WaitStrategy;
+use proptest::prelude::*;
+
+fn small_lane(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
+    lane(capacity, false, Arc::new(Waker::new(WaitStrategy::BusySpin))).unwrap()
+}
+
+impl Sender<u64> {
+    /// `false` when the lane is full.
+    fn push(&mut self, message: u64) -> bool {
+        self.reserve() && {
+            self.write(message);
+            true
+        }
+    }
+}
+
+/// Takes all that is there.
+fn drain(receiver: &mut Receiver<u64>, max: usize) -> Vec<(u64, u32)> {
+    let mut out = Vec::new();
+    while let Some(chunk) = receiver.front(max) {
+        let count = chunk.messages.len();
+        for (i, message) in chunk.messages.iter().enumerate() {
+            let missed = chunk.missed.map_or(0, |m| m[i].load(Ordering::Relaxed));
+            out.push((*message, missed));
+        }
+        receiver.finish(count);
+    }
+    out
+}
+
+#[test]
+fn a_message_is_invisible_until_published_and_then_at_once() {
+    let (mut sender, mut receiver) = small_lane(1000);
+    assert!(sender.push(7));
+    assert!(receiver.front(10).is_none());
+    sender.publish();
+    assert_eq!(drain(&mut receiver, 10), [(7, 0)]);
+}
+
+#[test]
+fn a_full_block_publishes_itself() {
+    let (mut sender, mut receiver) = small_lane(1000);
+    for i in 0..BLOCK as u64 {
+        sender.push(i);
+    }
+    assert_eq!(drain(&mut receiver, 1000).len(), BLOCK);
+}
+
+#[test]
+fn single_message_bursts_do_not_shrink_the_capacity() {
+    let (mut sender, mut receiver) = small_lane(1000);
+    let mut next = 0;
+    for skip in [0, 1, 255, 256, 257, 999] {
+        // Move the place in the block where filling begins.
+        for _ in 0..skip {
+            assert!(sender.push(next));
+            sender.publish();
+            assert_eq!(drain(&mut receiver, 10), [(next, 0)]);
+            next += 1;
+        }
+        let first = next;
+        while sender.push(next) {
+            sender.publish();
+            next += 1;
+        }
+        assert!(next - first >= 1000, "only {} fit", next - first);
+        let drained: Vec<u64> = drain(&mut receiver, 10).into_iter().map(|m| m.0).collect();
+        assert_eq!(drained, (first..next).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_block_that_came_back_last_is_used_first() {
+    let (mut sender, mut receiver) = small_lane(100 * BLOCK);
+    let mut blocks = std::collections::HashSet::new();
+    for i in 0..(10 * BLOCK as u64) {
+        sender.push(i);
+        sender.publish();
+        drain(&mut receiver, 10);
+        blocks.insert(sender.block);
+    }
+    assert!(blocks.len() <= 2, "{} blocks touched", blocks.len());
+}
+
+#[test]
+fn notes_belong_to_their_message_and_vanish_with_the_block() {
+    let (mut sender, mut receiver) = small_lane(2 * BLOCK);
+    for round in 0..10 {
+        for i in 0..BLOCK as u64 {
+            let missed = if round % 2 == 0 && i % 100 == 3 { 5 } else { 0 };
+            assert!(sender.reserve());
+            if missed > 0 {
+                sender.note_missed(missed);
+            }
+            sender.write(i);
+        }
+        for (message, missed) in drain(&mut receiver, 64) {
+            let expected = if round % 2 == 0 && message % 100 == 3 { 5 } else { 0 };
+            assert_eq!(missed, expected, "message {message} in round {round}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_published_is_when_the_sender_goes() {
+    let (mut sender, mut receiver) = small_lane(10);
+    sender.push(1);
+    assert!(!receiver.is_done());
+    drop(sender);
+    assert!(!receiver.is_done());
+    assert_eq!(drain(&mut receiver, 10), [(1, 0)]);
+    assert!(receiver.is_done());
+}
+
+proptest! {
+    /// Against a queue: same messages, same order, same counts, for any mix of steps.
+    #[test]
+    fn a_lane_is_a_bounded_queue(
+        capacity in 1usize..700,
+        steps in proptest::collection::vec((0u8..4, 1usize..600), 1..60),
+    ) {
+        let (mut sender, mut receiver) = small_lane(capacity);
+        let mut model = std::collections::VecDeque::new();
+        let (mut next, mut visible) = (0u64, 0usize);
+        for (step, size) in steps {
+            match step {
+                0 | 1 => for _ in 0..size {
+                    if sender.push(next) {
+                        model.push_back(next);
+                        next += 1;
+                        if next.is_multiple_of(BLOCK as u64) { visible = model.len(); }
+                    } else {
+                        prop_assert!(model.len() >= capacity);
+                    }
+                },
+                2 => { sender.publish(); visible = model.len(); }
+                _ => {
+                    let mut left = size.min(visible);
+                    while left > 0 {
+                        let chunk = receiver.front(left).expect("published messages are there");
+                        let count = chunk.messages.len();
+                        for message in chunk.messages.iter() {
+                            prop_assert_eq!(Some(*message), model.pop_front());
+                        }
+                        receiver.finish(count);
+                        left -= count;
+                        visible -= count;
+                    }
+                }
+            }
+            prop_assert_eq!(receiver.is_ready(), visible > 0);
+            prop_assert_eq!(sender.in_flight(), model.len() as u64);
+        }
+    }
+}
+
+/// Two threads, random bursts, a lane far too small: order and sum must hold.
+#[test]
+fn order_and_sum_hold_across_threads() {
+    const COUNT: u64 = 2_000_000;
+    for capacity in [1, 300, 5_000] {
+        let (mut sender, mut receiver) = small_lane(capacity);
+        let producer = std::thread::spawn(move || {
+            let mut random = 0x9E37_79B9_7F4A_7C15u64;
+            for i in 0..COUNT {
+                while !sender.push(i) {
+                    sender.publish();
+                    std::thread::yield_now();
+                }
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                if random.is_multiple_of(37) {
+                    sender.publish();
+                }
+            }
+        });
+        let mut expected = 0;
+        while !receiver.is_done() {
+            let Some(chunk) = receiver.front(64) else {
+                std::thread::yield_now();
+                continue;
+            };
+            let count = chunk.messages.len();
+            for message in chunk.messages.iter_mut() {
+                assert_eq!(*message, expected);
+                expected += 1;
+                *message = u64::MAX; // the receiver owns the slot
+            }
+            receiver.finish(count);
+        }
+        assert_eq!(expected, COUNT);
+        producer.join().unwrap();
+    }
+}
