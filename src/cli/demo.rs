@@ -26,24 +26,46 @@ pub(crate) struct Arguments {}
 const THRESHOLDS: [u64; 4] = [20_000, 60_000, 120_000, 300_000];
 /// What the handler takes for a message: 40 000 messages a second.
 const WORK: Duration = Duration::from_micros(25);
-/// Messages a burst, a burst being a millisecond: 10 000 messages a second, and 200 000.
-const CALM: u32 = 10;
-const STORM: u32 = 200;
+/// A burst a millisecond.
 const BURST: Duration = Duration::from_millis(1);
-/// How long it is calm at first; how long the storm and the recovery may take; how long it is calm at the end.
-const PROLOGUE: Duration = Duration::from_millis(1500);
+/// How long the level may take to get where a chapter ends.
 const PATIENCE: Duration = Duration::from_secs(12);
-const EPILOGUE: Duration = Duration::from_millis(1000);
 /// How often a line of state is printed.
 const TICKER: Duration = Duration::from_millis(500);
 
-/// A handler that takes its time.
-struct SlowHandler;
+/// A part of the story.
+struct Chapter {
+    title: &'static str,
+    /// Messages a burst.
+    burst: u32,
+    end: End,
+}
+
+/// When a chapter ends.
+#[derive(Clone, Copy)]
+enum End {
+    After(Duration),
+    At(DegradationLevel),
+}
+
+const CHAPTERS: [Chapter; 4] = [
+    Chapter { title: "Calm: 10 000 messages/s.\n", burst: 10, end: End::After(Duration::from_millis(1500)) },
+    Chapter {
+        title: "Storm: 200 000 messages/s, five times what the worker manages.\n",
+        burst: 200,
+        end: End::At(DegradationLevel::CircuitBreak),
+    },
+    Chapter { title: "Calm again: 10 000 messages/s.\n", burst: 10, end: End::At(DegradationLevel::Normal) },
+    Chapter { title: "", burst: 10, end: End::After(Duration::from_millis(1000)) },
+];
+
+/// A handler that takes its time, until an end is asked for.
+struct SlowHandler(StopFlag);
 
 impl Handler<Tick> for SlowHandler {
     fn process(&mut self, _: &Tick, _: &Context) {
         let start = Instant::now();
-        while start.elapsed() < WORK {
+        while start.elapsed() < WORK && !self.0.is_raised() {
             std::hint::spin_loop();
         }
     }
@@ -68,7 +90,7 @@ pub(crate) fn run(_: &Arguments) -> Result<(), CliError> {
         // The story is about lag: the memory of the machine that it runs on shall not tell another.
         .memory_source(|| MemoryUse { used_bytes: 0, limit_bytes: 1 })
         .on_transition(move |transition| _ = tell.send(*transition))
-        .start(|_| SlowHandler)?;
+        .start(|_| SlowHandler(stop.clone()))?;
     let ingress = pipeline.ingress().expect("the builder's default is one producer");
     let mut stage = Stage { pipeline: &pipeline, ingress, feed, transitions, stop, start: Instant::now() };
     let played = stage.play();
@@ -92,30 +114,26 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn play(&mut self) -> Result<(), CliError> {
-        use DegradationLevel::{CircuitBreak, Normal};
         say("One worker that manages 40 000 messages/s, and a feed of all tiers.\n\n")?;
-        say("Calm: 10 000 messages/s.\n")?;
-        self.offer_until(CALM, |_, elapsed| elapsed >= PROLOGUE)?;
-        say("Storm: 200 000 messages/s, five times what the worker manages.\n")?;
-        let broken = self.offer_until(STORM, |level, elapsed| level == CircuitBreak || elapsed >= PATIENCE)?;
-        say("Calm again: 10 000 messages/s.\n")?;
-        let recovered = self.offer_until(CALM, |level, elapsed| level == Normal || elapsed >= PATIENCE)?;
-        self.offer_until(CALM, |_, elapsed| elapsed >= EPILOGUE)?;
-        match (broken, recovered) {
-            _ if self.stop.is_raised() => say("Stopped by a signal.\n"),
-            (CircuitBreak, Normal) => Ok(()),
-            (CircuitBreak, level) => Err(too_slow("recover to NORMAL", level)),
-            (level, _) => Err(too_slow("reach CIRCUIT_BREAK", level)),
+        for chapter in &CHAPTERS {
+            say(chapter.title)?;
+            let level = self.offer_until(chapter.burst, chapter.end)?;
+            if self.stop.is_raised() {
+                return say("Stopped by a signal.\n");
+            }
+            if let End::At(goal) = chapter.end
+                && level != goal
+            {
+                let seconds = PATIENCE.as_secs();
+                let text = format!("the demo did not reach {goal} within {seconds} s; the level is {level}");
+                return Err(CliError::Runtime(text));
+            }
         }
+        Ok(())
     }
 
-    /// Offers a burst each millisecond until `done` (given the level and the time) says so, and prints what happens.
-    /// Returns the level at the end.
-    fn offer_until(
-        &mut self,
-        burst: u32,
-        done: impl Fn(DegradationLevel, Duration) -> bool,
-    ) -> Result<DegradationLevel, CliError> {
+    /// Offers a burst each millisecond until the chapter's end, and prints what happens. Returns the level then.
+    fn offer_until(&mut self, burst: u32, end: End) -> Result<DegradationLevel, CliError> {
         let begin = Instant::now();
         let mut next_burst = begin;
         let mut next_line = begin + TICKER;
@@ -124,7 +142,11 @@ impl Stage<'_> {
             for transition in self.transitions.try_iter() {
                 say(&format!("{}\n", summary::transition(&transition)))?;
             }
-            if done(level, begin.elapsed()) || self.stop.is_raised() {
+            let over = match end {
+                End::After(time) => begin.elapsed() >= time,
+                End::At(goal) => level == goal || begin.elapsed() >= PATIENCE,
+            };
+            if over || self.stop.is_raised() {
                 return Ok(level);
             }
             if Instant::now() >= next_line {
@@ -147,11 +169,6 @@ impl Stage<'_> {
             "{at:>8.2} s    {level:<13} lag {lag:>7}   processed {processed:>9}   shed {shed:>9}   refused {refused:>9}\n"
         ))
     }
-}
-
-fn too_slow(goal: &str, level: DegradationLevel) -> CliError {
-    let seconds = PATIENCE.as_secs();
-    CliError::Runtime(format!("the demo did not {goal} within {seconds} s; the level is {level}"))
 }
 
 /// A synthetic feed: in ten messages three of tier 1, two of tier 2, four of tier 3, and one of reference data.
