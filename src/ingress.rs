@@ -155,7 +155,9 @@ impl<M: Message> Ingress<M> {
         if self.holes.any() {
             self.note_hole(worker, symbol);
         }
-        self.lanes[worker].write(message);
+        if self.lanes[worker].write(message) {
+            self.flush();
+        }
         Offer::Accepted
     }
 

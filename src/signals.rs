@@ -100,8 +100,11 @@ impl MemorySource for ProcessMemory {
     fn sample(&mut self) -> MemoryUse {
         let status = std::fs::read_to_string("/proc/self/status").ok();
         let anonymous = status.as_deref().and_then(anonymous_bytes);
-        let used_bytes = anonymous.or_else(resident_bytes).unwrap_or_default();
-        MemoryUse { used_bytes, limit_bytes: self.limit_bytes }
+        match anonymous.or_else(resident_bytes) {
+            Some(used_bytes) => MemoryUse { used_bytes, limit_bytes: self.limit_bytes },
+            // Unknown, which is neither high nor calm.
+            None => MemoryUse::default(),
+        }
     }
 }
 

@@ -68,6 +68,8 @@ fn columns_are_found_by_name_and_texts_are_kept() {
     let output = simulate(&trace, None);
     let expected = "t_ms,lag,heap_pct,level\n0,0,70.00,1\n12.5,100000,1.5,1\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    fs::write(&trace, "t_ms,lag,heap_pct\r\n0,0,70.00\r\n12.5,100000,1.5\r\n").unwrap();
+    assert_eq!(String::from_utf8(simulate(&trace, None).stdout).unwrap(), expected);
 }
 
 #[test]
@@ -82,6 +84,7 @@ fn a_wrong_trace_is_named_to_the_column() {
         ("t_ms,lag,heap_pct\n0,0,NaN\n", ":2: column 3 (heap_pct): \"NaN\""),
         ("t_ms,lag,heap_pct\n-1,0,0\n", ":2: column 1 (t_ms): \"-1\""),
         ("t_ms,lag,heap_pct\n5,0,0\n4,0,0\n", ":3: column 1 (t_ms): \"4\": earlier than"),
+        ("t_ms,lag,heap_pct\r\n4,0,0\r\n5,x,0\r\n", ":3: column 2 (lag): \"x\""),
         ("t_ms,lag,heap_pct\n5,0\n", "trace.csv"),
     ] {
         fs::write(&trace, text).unwrap();

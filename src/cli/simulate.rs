@@ -63,7 +63,9 @@ struct Sample {
 impl<'a> Trace<'a> {
     fn open(path: &'a Path) -> Result<Self, CliError> {
         let file = File::open(path).map_err(|error| CliError::io(&path.display(), &error))?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+        // Lines end with a line feed; a carriage return before it is trimmed. Then the reader counts lines as editors do.
+        let mut reader =
+            csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(file);
         let header = reader.headers().map_err(|error| in_file(path, &error))?.clone();
         let mut columns = [0; 3];
         for (place, name) in columns.iter_mut().zip(COLUMNS) {

@@ -100,6 +100,10 @@ impl DegradationThresholds {
         }
         let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] =
             shares.map(|share| (lane_capacity as f64 * share) as u64);
+        if lag_soft == 0 {
+            let expected = "a share of SOFT that is at least one message";
+            return Err(ThresholdError::OutOfRange { field: "lag_soft", value: 0.0, expected });
+        }
         Self { lag_soft, lag_graceful, lag_aggressive, lag_circuit_break, ..Self::default() }.validated()
     }
 
@@ -248,6 +252,7 @@ mod tests {
         let thresholds = DegradationThresholds::of_capacity(1_000, [0.02, 0.1, 0.2, 0.9]).unwrap();
         assert_eq!(thresholds.lag(), [20, 100, 200, 900]);
         assert!(DegradationThresholds::of_capacity(10, [0.02, 0.03, 0.2, 0.9]).is_err());
+        assert!(DegradationThresholds::of_capacity(10, [0.05, 0.1, 0.2, 0.9]).is_err());
         assert!(DegradationThresholds::of_capacity(1_000, [0.1, 0.2, 0.3, 1.0]).is_err());
     }
 }

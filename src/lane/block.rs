@@ -1,4 +1,4 @@
-//! The memory of a lane: a pool of blocks. The only module with unsafe code.
+//! The memory of a lane: a pool of blocks. With `ring`, which keeps its contract, the only module with unsafe code.
 //!
 //! The pool itself knows nothing of who may touch what. Its contract is the lane's protocol:
 //!
@@ -39,6 +39,7 @@ impl<M: Copy> Pool<M> {
     /// # Errors
     /// When the system has no such memory.
     pub(crate) fn new(blocks: usize) -> Result<Self, TryReserveError> {
+        const { assert!(size_of::<M>() > 0, "a message has a size") };
         let mut slots: Vec<UnsafeCell<MaybeUninit<M>>> = Vec::new();
         slots.try_reserve_exact(blocks * BLOCK)?;
         // SAFETY: the capacity is there, and an `UnsafeCell<MaybeUninit<M>>` needs no initialisation.
@@ -56,15 +57,19 @@ impl<M: Copy> Pool<M> {
         self.noted.len()
     }
 
-    /// Touches the memory of all slots, so that the first overload does not fault its pages in.
-    ///
-    /// # Safety
-    /// Nobody else may use the pool yet.
-    pub(crate) unsafe fn prefault(&self) {
-        let page = 4096 / size_of::<M>().clamp(1, 4096);
-        for slot in self.slots.iter().step_by(page.max(1)) {
-            // SAFETY: nobody else uses the pool (this function's contract), and the slot may hold any bytes.
-            unsafe { slot.get().cast::<u8>().write_volatile(0) };
+    /// Touches every page of the pool, so that the first overload does not fault them in.
+    pub(crate) fn prefault(&mut self) {
+        const PAGE: usize = 4096;
+        let slots: &mut [UnsafeCell<MaybeUninit<M>>] = &mut self.slots;
+        let bytes = slots.as_mut_ptr().cast::<u8>();
+        for offset in (0..size_of_val(slots)).step_by(PAGE) {
+            // SAFETY: the byte is within the slots, which `&mut self` gives to us alone and which may hold any bytes. Volatile,
+            // since nobody reads it.
+            unsafe { bytes.add(offset).write_volatile(0) };
+        }
+        for note in self.missed.iter_mut().step_by(PAGE / size_of::<AtomicU32>()) {
+            // A plain store of zero to zeroed memory could be left out.
+            note.store(std::hint::black_box(0), Ordering::Relaxed);
         }
     }
 

@@ -59,10 +59,9 @@ pub(crate) fn lane<M: Copy + Send>(
 ) -> Result<(Sender<M>, Receiver<M>), TryReserveError> {
     // One block more, for the one that the receiver has read in part.
     let blocks = capacity.div_ceil(BLOCK) + 1;
-    let pool = Pool::new(blocks)?;
+    let mut pool = Pool::new(blocks)?;
     if prefault {
-        // SAFETY: the pool was made here and nobody else knows it.
-        unsafe { pool.prefault() };
+        pool.prefault();
     }
     let counters = Arc::new(LaneCounters { capacity: capacity as u64, ..Default::default() });
     let shared = Arc::new(Shared { pool, full: ArrayQueue::new(blocks), empty: ArrayQueue::new(blocks), counters });
@@ -107,20 +106,19 @@ impl<M: Copy + Send> Sender<M> {
         self.shared.pool.note(self.block, self.offset, missed);
     }
 
-    /// Writes a message into the reserved slot; publishes when that fills a block.
+    /// Writes a message into the reserved slot. `true` when that fills the block: then [`publish`](Self::publish).
     ///
     /// # Panics
     /// When no slot is reserved.
     #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
-    pub(crate) fn write(&mut self, message: M) {
+    #[must_use]
+    pub(crate) fn write(&mut self, message: M) -> bool {
         assert!(self.offset < BLOCK, "reserve a slot first");
         // SAFETY: this is the sender; the block is open and slots from `offset` on are not published.
         unsafe { self.shared.pool.write(self.block, self.offset, message) };
         self.offset += 1;
         self.sent += 1;
-        if self.offset == BLOCK {
-            self.publish();
-        }
+        self.offset == BLOCK
     }
 
     /// Lets the receiver see all that was written.

@@ -10,8 +10,15 @@ impl Sender<u64> {
     /// `false` when the lane is full.
     fn push(&mut self, message: u64) -> bool {
         self.reserve() && {
-            self.write(message);
+            self.fill(message);
             true
+        }
+    }
+
+    /// Writes, and publishes a full block, as an ingress does.
+    fn fill(&mut self, message: u64) {
+        if self.write(message) {
+            self.publish();
         }
     }
 }
@@ -40,7 +47,7 @@ fn a_message_is_invisible_until_published_and_then_at_once() {
 }
 
 #[test]
-fn a_full_block_publishes_itself() {
+fn a_full_block_asks_to_be_published() {
     let (mut sender, mut receiver) = small_lane(1000);
     for i in 0..BLOCK as u64 {
         sender.push(i);
@@ -94,7 +101,7 @@ fn notes_belong_to_their_message_and_vanish_with_the_block() {
             if missed > 0 {
                 sender.note_missed(missed);
             }
-            sender.write(i);
+            sender.fill(i);
         }
         for (message, missed) in drain(&mut receiver, 64) {
             let expected = if round % 2 == 0 && message % 100 == 3 { 5 } else { 0 };

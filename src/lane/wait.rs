@@ -88,7 +88,7 @@ impl<'a> Waiter<'a> {
         self.looks = 0;
     }
 
-    /// How often in a row there was no work.
+    /// Whether there was no work when last looked.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.looks > 0
@@ -145,7 +145,7 @@ mod tests {
             });
             for i in 0..20_000 {
                 assert!(sender.reserve());
-                sender.write(i);
+                let _ = sender.write(i);
                 sender.publish();
                 assert_eq!(answers.recv(), Ok(i));
             }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `ID` is a company id; each file is ascending by time. Times are local, and read as if they were UTC. A quote whose
-//! price or volume is zero on one side has that side empty.
+//! price or volume is zero on one side has that side empty. Rows are lines; there is no quoting.
 //!
 //! The stream is: one reference-data record for each company, in the order of `company_info.csv`; then all ticks by
 //! time, at the same instant trades before quotes, then by company id, then as they stand in their file.
@@ -17,9 +17,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use csv::{ReaderBuilder, Terminator, Trim};
 use jiff::civil::{Date, Time};
 
+use super::lines::Lines;
 use super::{Source, SourceError};
 use crate::message::SymbolId;
 use crate::price::Price;
@@ -35,6 +36,9 @@ pub enum OnBadRow {
     /// Leave it out and count it.
     Skip,
 }
+
+/// How many skipped rows are told of one by one.
+const SKIPPED_TOLD: u64 = 10;
 
 const LAYOUT: &str = "the layout is trades/ID.csv, quotes/ID.csv and reference-data/company_info.csv";
 const TRADE_COLUMNS: [&str; 7] = ["date", "time", "price", "volume", "qualifiers", "venue", "buyer"];
@@ -114,7 +118,12 @@ impl AsxSource {
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
-                Err(SourceError::BadRow { .. }) if self.on_bad_row == OnBadRow::Skip => self.skipped += 1,
+                Err(error @ SourceError::BadRow { .. }) if self.on_bad_row == OnBadRow::Skip => {
+                    self.skipped += 1;
+                    if self.skipped <= SKIPPED_TOLD {
+                        tracing::warn!(%error, "row skipped");
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -142,7 +151,7 @@ impl Source for AsxSource {
     }
 
     fn position(&self) -> (u64, u64) {
-        (self.files.iter().map(|file| file.reader.position().byte()).sum(), self.bytes_total)
+        (self.files.iter().map(|file| file.lines.bytes()).sum(), self.bytes_total)
     }
 
     fn skipped_rows(&self) -> u64 {
@@ -155,8 +164,7 @@ impl Source for AsxSource {
 struct TickFile {
     path: PathBuf,
     bytes: u64,
-    reader: Reader<File>,
-    record: ByteRecord,
+    lines: Lines<File>,
     columns: &'static [&'static str],
     /// The row read last.
     head: Tick,
@@ -172,22 +180,21 @@ impl TickFile {
         let (file, bytes) = open(&path)?;
         let columns: &[&str] = if kind == TickKind::Trade { &TRADE_COLUMNS } else { &QUOTE_COLUMNS };
         let head = Tick { kind, ..Tick::reference(symbol, 0) };
-        let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
-        Ok(Self { path, bytes, reader, record: ByteRecord::new(), columns, head, date: (Vec::new(), 0) })
+        Ok(Self { path, bytes, lines: Lines::new(file), columns, head, date: (Vec::new(), 0) })
     }
 
     /// Reads the next row into `head`; its time, or `None` at the end of the file.
     fn read_row(&mut self) -> Result<Option<u64>, SourceError> {
-        let read = self.reader.read_byte_record(&mut self.record);
-        if !read.map_err(|error| csv_error(&self.path, error))? {
+        let read = self.lines.read();
+        if !read.map_err(|error| SourceError::Io { path: self.path.clone(), error })? {
             return Ok(None);
         }
         let tick = self.parse().map_err(|(column, reason)| SourceError::BadRow {
             path: self.path.clone(),
-            line: self.record.position().map_or(0, csv::Position::line),
+            line: self.lines.line(),
             column: column + 1,
             name: self.columns.get(column).copied().unwrap_or("surplus"),
-            value: String::from_utf8_lossy(self.record.get(column).unwrap_or_default()).into_owned(),
+            value: String::from_utf8_lossy(self.lines.field(column)).into_owned(),
             reason,
         })?;
         self.head = tick;
@@ -195,7 +202,7 @@ impl TickFile {
     }
 
     fn parse(&mut self) -> Result<Tick, Trouble> {
-        let (found, expected) = (self.record.len(), self.columns.len());
+        let (found, expected) = (self.lines.fields(), self.columns.len());
         if found != expected {
             return Err((found.min(expected), format!("the row has {found} columns, not {expected}")));
         }
@@ -225,13 +232,13 @@ impl TickFile {
     fn event_ns(&mut self) -> Result<u64, Trouble> {
         const EPOCH: Date = Date::constant(1970, 1, 1);
         const NS_PER_DAY: u64 = 86_400_000_000_000;
-        if self.date.0 != self.record[0] {
+        if self.date.0 != self.lines.field(0) {
             let date = Date::strptime("%m/%d/%Y", self.text(0)?).ok();
             let days = date.and_then(|date| u64::try_from((date - EPOCH).get_days()).ok());
             // 106 751 days are the year 2262, the last of 63-bit nanoseconds.
             let days = days.filter(|days| *days <= 106_751);
             let days = days.ok_or_else(|| (0, "not a date MM/DD/YYYY from 1970 to 2262".to_owned()))?;
-            self.date = (self.record[0].to_vec(), days * NS_PER_DAY);
+            self.date = (self.lines.field(0).to_vec(), days * NS_PER_DAY);
         }
         let time = Time::strptime("%H:%M:%S%.f", self.text(1)?);
         let time = time.map_err(|_| (1, "not a time HH:MM:SS.mmm".to_owned()))?;
@@ -241,7 +248,7 @@ impl TickFile {
     }
 
     fn text(&self, column: usize) -> Result<&str, Trouble> {
-        std::str::from_utf8(&self.record[column]).map_err(|_| (column, "not UTF-8".to_owned()))
+        std::str::from_utf8(self.lines.field(column)).map_err(|_| (column, "not UTF-8".to_owned()))
     }
 }
 
@@ -249,7 +256,9 @@ impl TickFile {
 fn read_companies(path: &Path) -> Result<Vec<(String, String)>, SourceError> {
     const COLUMNS: [&str; 2] = ["company_id", "symbol"];
     let (file, _) = open(path)?;
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
+    // Lines end with a line feed; a carriage return before it is trimmed. Then the reader counts lines as editors do.
+    let (line_feed, trim) = (Terminator::Any(b'\n'), Trim::All);
+    let mut reader = ReaderBuilder::new().flexible(true).terminator(line_feed).trim(trim).from_reader(file);
     let bad = |line, column, name, value: &str, reason: &str| {
         let (path, value, reason) = (path.to_owned(), value.to_owned(), reason.to_owned());
         SourceError::BadRow { path, line, column, name, value, reason }
@@ -306,8 +315,7 @@ fn open(path: &Path) -> Result<(File, u64), SourceError> {
     })
 }
 
-/// An error of the CSV reader itself; with byte records and flexible rows that is one of reading, or of UTF-8 in reference
-/// data.
+/// An error of the CSV reader itself: of reading, or of UTF-8.
 fn csv_error(path: &Path, error: csv::Error) -> SourceError {
     SourceError::Io { path: path.to_owned(), error: error.into() }
 }

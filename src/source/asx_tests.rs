@@ -82,13 +82,37 @@ fn a_malformed_row_is_named_to_the_column_and_can_be_skipped() {
         ("quotes/9.csv", "03/11/2014", "03/11/1914", ":2: column 1 (date): \"03/11/1914\": not a date"),
         ("quotes/9.csv", "03/11/2014", "", ":2: column 1 (date): \"\": not a date"),
     ] {
-        let dir = dir(|root| replace(&root.join(file), from, to));
-        let error = stream(&dir, OnBadRow::Stop).unwrap_err().to_string();
-        let expected = format!("{}{at}", dir.path().join(file).display());
-        assert!(error.starts_with(&expected), "{error}\nnot {expected}");
-        let (ticks, skipped) = stream(&dir, OnBadRow::Skip).unwrap();
-        assert_eq!((ticks.len(), skipped), (7, 1), "{to}");
+        for line_end in ["\n", "\r\n"] {
+            let dir = dir(|root| {
+                let path = root.join(file);
+                replace(&path, from, to);
+                fs::write(&path, fs::read_to_string(&path).unwrap().replace('\n', line_end)).unwrap();
+            });
+            let error = stream(&dir, OnBadRow::Stop).unwrap_err().to_string();
+            let expected = format!("{}{at}", dir.path().join(file).display());
+            assert!(error.starts_with(&expected), "{error}\nnot {expected}");
+            let (ticks, skipped) = stream(&dir, OnBadRow::Skip).unwrap();
+            assert_eq!((ticks.len(), skipped), (7, 1), "{to}");
+        }
     }
+}
+
+#[test]
+fn a_stray_quote_swallows_no_rows() {
+    let good = stream(&dir(|_| ()), OnBadRow::Stop).unwrap();
+    let buyer = dir(|root| replace(&root.join("trades/9.csv"), "36.667,100,0,,", "36.667,100,0,,\""));
+    assert_eq!(stream(&buyer, OnBadRow::Stop).unwrap(), good);
+    let price = dir(|root| replace(&root.join("trades/9.csv"), "36.667", "\"36.667"));
+    let (ticks, skipped) = stream(&price, OnBadRow::Skip).unwrap();
+    assert_eq!((ticks.len(), skipped), (7, 1));
+}
+
+#[test]
+fn lines_of_reference_data_are_numbered_as_an_editor_does() {
+    let twice = "company_id,symbol,x\r\n9,BHP,a\r\n10,RIO,b\r\n9,BHP,a\r\n";
+    let dir = dir(|root| fs::write(root.join("reference-data/company_info.csv"), twice).unwrap());
+    let error = stream(&dir, OnBadRow::Stop).unwrap_err().to_string();
+    assert!(error.contains("company_info.csv:4: column 1 (company_id): \"9\""), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod asx;
 mod error;
+mod lines;
 mod pace;
 mod pump;
 

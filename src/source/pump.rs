@@ -101,7 +101,7 @@ impl Clock {
     /// Sleeps until `due`, in naps, unless `stop` says to end; then reads the clock again.
     fn wait_for(&mut self, due: Duration, start: Instant, mut stop: impl FnMut() -> bool) -> ControlFlow<()> {
         while let Some(left) = due.checked_sub(self.elapsed).filter(|left| !left.is_zero()) {
-            if left > NAP && stop() {
+            if stop() {
                 return ControlFlow::Break(());
             }
             std::thread::sleep(left.min(NAP));
