@@ -142,7 +142,7 @@ impl ShedCounts {
 
 /// Where every message went.
 ///
-/// At every quiet moment (nothing being offered, producers flushed) these hold, for each worker and in sum; the
+/// At every quiet moment (nothing being offered, producers flushed) these hold in sum, and the second for each worker; the
 /// left and right sides are counted apart, so that [`check`](Self::check) can fail:
 ///
 /// ```text

@@ -170,7 +170,8 @@ impl Default for SymbolTiers {
 /// Feeds intern names as they meet them, off the hot path; workers read tiers by id, one relaxed
 /// atomic load each. The capacity bounds memory: workers and producers keep four bytes per
 /// possible symbol. Ids at or beyond it are not an error: they are all treated as one unknown symbol
-/// of tier 3.
+/// of tier 3, and a hole of one of them is told to whichever of them comes next. Give the registry room for every id
+/// that the feed uses.
 #[derive(Debug)]
 pub struct Symbols {
     tiers: SymbolTiers,

@@ -37,11 +37,11 @@ fn plimsoll(arguments: &[&str]) -> Outcome {
 fn run(input: &Path, output: &Path, more: &[&str]) -> Outcome {
     let (bars, ledger) = (output.join("bars.csv"), output.join("ledger.json"));
     let mut arguments = vec!["run", "--format", "asx", "--input", input.to_str().unwrap()];
-    arguments.extend(["--bars", bars.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()]);
-    arguments.extend(more);
-    if !more.contains(&"--pin") {
-        arguments.extend(["--pin", "off"]);
+    let defaults = [("--bars", bars.to_str().unwrap()), ("--ledger", ledger.to_str().unwrap()), ("--pin", "off")];
+    for (flag, value) in defaults.into_iter().filter(|(flag, _)| !more.contains(flag)) {
+        arguments.extend([flag, value]);
     }
+    arguments.extend(more);
     plimsoll(&arguments)
 }
 
@@ -160,6 +160,32 @@ fn a_bad_row_in_the_middle_keeps_the_results_before_it() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_takes_no_other_along() {
+    let (feed, output) = (feed::feed(), TempDir::new().unwrap());
+    let outcome = run(feed.path(), output.path(), &["--ledger", "/dev/full"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.err.contains("/dev/full: No space left on device"), "{}", outcome.err);
+    assert!(outcome.out.contains("balanced: every message is accounted for"), "{}", outcome.out);
+    assert_eq!(names(output.path()), ["bars.csv"]);
+    let outcome = run(feed.path(), output.path(), &["--bars", "/dev/full"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.out.contains("balanced: every message is accounted for"), "{}", outcome.out);
+    assert_eq!(names(output.path()), ["bars.csv", "ledger.json"]);
+}
+
+#[test]
+fn a_link_stays_a_link() {
+    let (feed, output) = (feed::feed(), TempDir::new().unwrap());
+    let (real, link) = (output.path().join("real.csv"), output.path().join("latest.csv"));
+    fs::write(&real, "stale").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let outcome = run(feed.path(), output.path(), &["--bars", link.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().starts_with("symbol,start_ns"));
+}
+
+#[test]
 fn wrong_input_has_a_clear_error_and_its_exit_code() {
     let (feed, output) = (feed::feed(), TempDir::new().unwrap());
     let config = output.path().join("config.toml");
@@ -169,6 +195,7 @@ fn wrong_input_has_a_clear_error_and_its_exit_code() {
     };
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
+    let bars = output.path().join("bars.csv");
     let cases: Vec<(Outcome, i32, &str)> = vec![
         (run(Path::new("/nowhere/ticks"), output.path(), &[]), 1, "/nowhere/ticks: not found"),
         (run(feed.path(), Path::new("/nowhere"), &[]), 1, "/nowhere/bars.csv: No such file"),
@@ -176,6 +203,7 @@ fn wrong_input_has_a_clear_error_and_its_exit_code() {
         (run(feed.path(), output.path(), &["--pace", "fast"]), 2, "\"fast\" is no pace"),
         (run(feed.path(), output.path(), &["--bar-interval", "0s"]), 2, "whole number above 0"),
         (run(feed.path(), output.path(), &["--pin", "x"]), 2, "\"x\" is no pinning"),
+        (run(feed.path(), output.path(), &["--ledger", bars.to_str().unwrap()]), 2, "give them a file each"),
         (plimsoll(&["run"]), 2, "required arguments"),
         (plimsoll(&["sail"]), 2, "unrecognized subcommand"),
         (run(feed.path(), output.path(), &["--workers", "0"]), 78, "workers = 0 is out of range"),

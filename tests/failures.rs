@@ -157,6 +157,18 @@ fn after_a_workers_panic_the_gate_is_shut_for_good_and_a_producer_that_stays_is_
 }
 
 #[test]
+fn what_a_full_block_publishes_is_offered_too() {
+    let lag = ForcedLag::default();
+    let mut pipeline = forced_pipeline(&lag).start(|_| |_: &Tick, _: &Context| ()).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    for sequence in 1..=300 {
+        assert_eq!(feed.offer(trade(TIER_1, sequence)), Offer::Accepted);
+    }
+    wait_until("the block", || pipeline.ledger().processed_live == 256);
+    assert_eq!((pipeline.ledger().offered, pipeline.ledger().check()), (256, Ok(())));
+}
+
+#[test]
 fn the_ledger_of_a_failure_balances_even_where_a_producer_that_stays_has_not_flushed() {
     let lag = ForcedLag::default();
     let builder = forced_pipeline(&lag).drain_timeout(Duration::from_millis(50));

@@ -39,6 +39,9 @@ pub(crate) enum CliError {
     /// Settings that make no sense: 78, `EX_CONFIG` of sysexits(3).
     #[error("{0}")]
     Config(String),
+    /// Arguments that contradict each other: 2.
+    #[error("{0}")]
+    Usage(String),
     /// All else: 1.
     #[error("{0}")]
     Runtime(String),
@@ -51,6 +54,7 @@ impl CliError {
     fn code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(78),
+            Self::Usage(_) => ExitCode::from(2),
             Self::Runtime(_) => ExitCode::from(1),
             Self::BrokenPipe => ExitCode::SUCCESS,
         }

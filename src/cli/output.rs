@@ -10,14 +10,15 @@ use super::CliError;
 /// written is found before the work is done, and moved there by [`finish`](Self::finish).
 pub(crate) struct OutputFile {
     path: PathBuf,
-    /// Where it is written; `None` where the path is a device or a pipe, which is written directly.
+    /// Where it is written; `None` where the path is a device, a pipe or a link, which is written directly.
     temporary: Option<PathBuf>,
     out: BufWriter<File>,
 }
 
 impl OutputFile {
     pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
-        let is_special = path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+        // A device, a pipe or a link stays what it is.
+        let is_special = path.symlink_metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
         let temporary = (!is_special).then(|| {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{}.tmp", std::process::id()));

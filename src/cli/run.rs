@@ -7,10 +7,10 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use plimsoll::source::{AsxSource, OnBadRow, Pace, PumpEnd, Source, pump};
-use plimsoll::{Bar, BarsHandler, Finished, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick};
+use plimsoll::{BarsHandler, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick};
 
 use super::metrics_server::MetricsServer;
 use super::output::OutputFile;
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     /// Address to serve Prometheus metrics on, at /metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
-    /// Thresholds, tiers and more; flags go before it
+    /// Thresholds, tiers and more; flags override it
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 }
@@ -104,7 +104,12 @@ fn interval(text: &str) -> Result<NonZeroU64, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
+    if arguments.ledger.as_ref() == Some(&arguments.bars) {
+        let path = arguments.bars.display();
+        return Err(CliError::Usage(format!("--bars and --ledger are both {path}: give them a file each")));
+    }
     let config = Config::load(arguments.config.as_deref())?;
+    let stop = StopFlag::install()?;
     let telemetry = Telemetry::new(&config.labels).map_err(|error| CliError::Runtime(error.to_string()))?;
     let symbols = Arc::new(Symbols::new(config.symbol_tiers(), Symbols::DEFAULT_CAPACITY));
     let interval = arguments.bar_interval;
@@ -124,7 +129,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
     }
-    let stop = StopFlag::install()?;
 
     let start = Instant::now();
     let mut progress = Progress::new();
@@ -138,20 +142,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let ended = pipeline.join();
     let elapsed = start.elapsed();
 
-    let ledger = ended.as_ref().map_or_else(|error| &*error.ledger, |finished| &finished.ledger);
-    if let Some(file) = ledger_file {
-        let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, &source))
-            .map_err(|error| CliError::Runtime(format!("ledger: {error}")))?;
-        file.finish(|out| writeln!(out, "{json}"))?;
-    }
-    let text = match ended {
-        Ok(finished) => report_run(finished, &symbols, bars_file, arguments, &source, elapsed)?,
-        Err(error) => {
-            let _ = io::stdout().write_all(summary::ledger(&error.ledger).as_bytes());
-            return Err(CliError::Runtime(error.to_string()));
-        }
+    // Each result for itself: a failure of one takes none of the others along.
+    let ledger = match &ended {
+        Ok(finished) => finished.ledger.clone(),
+        Err(error) => (*error.ledger).clone(),
     };
-    io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout)?;
+    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &source));
+    let mut text = summary::ledger(&ledger);
+    let bars_written = match ended {
+        Ok(finished) => {
+            text += &summary::levels(finished.highest, finished.transition_count);
+            text += &summary::latency(&finished.latency);
+            write_bars(bars_file, finished.handlers, &symbols).map(|rows| {
+                let rows = summary::grouped(rows as u64);
+                text += &format!("bars             {rows} → {}\n", arguments.bars.display());
+            })
+        }
+        Err(error) => Err(CliError::Runtime(error.to_string())),
+    };
+    if source.skipped_rows() > 0 {
+        text += &format!("skipped rows     {}\n", summary::grouped(source.skipped_rows()));
+    }
+    text += &summary::rate(ledger.processed(), elapsed);
+    let printed = io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout);
+    bars_written.and(ledger_written).and(printed)?;
     match moved {
         Ok(PumpEnd::Finished | PumpEnd::PipelineClosed) => Ok(()),
         Ok(PumpEnd::Stopped) => {
@@ -180,33 +194,17 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
     builder
 }
 
-/// Writes the bars and puts the summary in words.
-fn report_run(
-    finished: Finished<BarsHandler>,
-    symbols: &Symbols,
-    bars_file: OutputFile,
-    arguments: &Arguments,
-    source: &dyn Source,
-    elapsed: Duration,
-) -> Result<String, CliError> {
-    let Finished { handlers, ledger, transitions, transition_count, latency, .. } = finished;
-    let bars: Vec<(String, Vec<Bar>)> = handlers
-        .into_iter()
-        .flat_map(BarsHandler::into_bars)
-        .map(|(id, bars)| (symbols.name(id).map_or_else(|| id.to_string(), |name| name.to_string()), bars))
-        .collect();
-    let rows = bars_file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))?;
+/// Writes the bars; returns how many.
+fn write_bars(file: OutputFile, handlers: Vec<BarsHandler>, symbols: &Symbols) -> Result<usize, CliError> {
+    let name = |id| symbols.name(id).map_or_else(|| format!("{id}"), |name| name.to_string());
+    let bars = handlers.into_iter().flat_map(BarsHandler::into_bars).map(|(id, bars)| (name(id), bars));
+    file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))
+}
 
-    let rate = ledger.processed() as f64 / elapsed.as_secs_f64();
-    let mut text = summary::ledger(&ledger);
-    text += &summary::levels(&transitions, transition_count);
-    text += &summary::latency(&latency);
-    text += &format!("bars             {} → {}\n", summary::grouped(rows as u64), arguments.bars.display());
-    if source.skipped_rows() > 0 {
-        text += &format!("skipped rows     {}\n", summary::grouped(source.skipped_rows()));
-    }
-    text += &format!("time             {:.2} s, {} messages/s\n", elapsed.as_secs_f64(), summary::grouped(rate as u64));
-    Ok(text)
+fn write_ledger(file: OutputFile, ledger: &Ledger, source: &dyn Source) -> Result<(), CliError> {
+    let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, source));
+    let json = json.map_err(|error| CliError::Runtime(format!("ledger: {error}")))?;
+    file.finish(|out| writeln!(out, "{json}"))
 }
 
 /// The ledger as it is written to a file.

@@ -1,6 +1,7 @@
 //! What every run ends by printing: the ledger, the transitions, the latency.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use plimsoll::{DegradationLevel, LatencySnapshot, Ledger, MessagePriority, Tier, Transition};
 
@@ -53,12 +54,18 @@ pub(crate) fn transition(transition: &Transition) -> String {
 }
 
 /// How often the level changed, and how far it went.
-pub(crate) fn levels(transitions: &[Transition], count: u64) -> String {
-    let highest = transitions.iter().map(|t| t.to).max().unwrap_or(DegradationLevel::Normal);
-    match count {
+pub(crate) fn levels(highest: DegradationLevel, transitions: u64) -> String {
+    match transitions {
         0 => "level            NORMAL throughout\n".to_owned(),
-        _ => format!("level            {count} transitions, up to {highest}\n"),
+        count => format!("level            {count} transitions, up to {highest}\n"),
     }
+}
+
+/// How long it took, and how many messages a second that makes.
+pub(crate) fn rate(processed: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    let rate = processed as f64 / seconds.max(f64::MIN_POSITIVE);
+    format!("time             {seconds:.2} s, {} messages/s\n", grouped(rate as u64))
 }
 
 /// Latency percentiles by priority; empty when nothing was sampled.

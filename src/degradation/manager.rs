@@ -153,6 +153,12 @@ impl DegradationManager {
         self.transitions.iter().flatten().sum()
     }
 
+    /// The highest level that was ever reached.
+    pub fn highest(&self) -> DegradationLevel {
+        let reached = |to: &DegradationLevel| self.transitions.iter().any(|row| row[to.index()] > 0);
+        DegradationLevel::ALL.into_iter().rev().find(reached).unwrap_or_default()
+    }
+
     /// The thresholds in force.
     pub fn thresholds(&self) -> &DegradationThresholds {
         &self.thresholds

@@ -11,7 +11,7 @@ use crate::tick::{Tick, TickKind};
 ///
 /// A trade belongs to the interval that its event time falls into: `start ≤ event < start + interval`, starts
 /// being multiples of the interval since the Unix epoch. All trades count. Bars stay in memory until
-/// they are taken with [`into_bars`](Self::into_bars).
+/// they are taken with [`into_bars`](Self::into_bars); its tables are as long as the highest symbol id.
 ///
 /// Quotes are remembered by [`enrich`](Handler::enrich) alone. So a bar tells mid, spread and the vwap's deviation only if
 /// enrichment ran for each of its trades, and a two-sided quote was in force at the last of them. A quote that came

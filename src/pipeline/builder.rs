@@ -293,7 +293,7 @@ impl PipelineBuilder {
     }
 
     /// What a lane may hold for a waiting producer: so little that all lanes together neither raise the level nor
-    /// keep it from going down.
+    /// keep it from going down; one message, where `lag_soft` leaves no room for that.
     fn window(&self, capacity: usize) -> u64 {
         let calm = self.thresholds.lag_soft as f64 * self.thresholds.recovery_lag_factor;
         let lanes = (self.workers * self.producers) as u64;

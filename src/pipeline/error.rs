@@ -95,7 +95,7 @@ impl fmt::Display for Failure {
             Self::WorkersLost { workers } => write!(f, "{workers} workers ended without a word"),
             Self::DrainTimeout { workers, waited } => write!(
                 f,
-                "{workers} workers were not done {waited:?} after the shutdown began: a producer still holds its ingress, \
+                "{workers} workers were not done {waited:?} after intake was closed: a producer still holds its ingress, \
                  or a handler is stuck"
             ),
         }

@@ -67,6 +67,8 @@ pub struct Finished<H> {
     pub transitions: Vec<Transition>,
     /// How often the level changed in all.
     pub transition_count: u64,
+    /// The highest level that was reached.
+    pub highest: DegradationLevel,
     /// Receive to processed, by priority, most valuable first.
     pub latency: [LatencySnapshot; 4],
 }
@@ -193,11 +195,13 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
             return Err(PipelineError { failures, ledger: Box::new(ledger) });
         }
         handlers.sort_by_key(|(worker, _)| *worker);
+        let manager = self.shared.manager();
         Ok(Finished {
             handlers: handlers.into_iter().map(|(_, handler)| handler).collect(),
             ledger,
-            transitions: self.history(),
-            transition_count: self.shared.manager().transition_count(),
+            transitions: manager.history().copied().collect(),
+            transition_count: manager.transition_count(),
+            highest: manager.highest(),
             latency: MessagePriority::ALL.map(|priority| self.counters.latency(priority)),
         })
     }
