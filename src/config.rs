@@ -54,7 +54,7 @@ pub(crate) struct Tiers {
 pub(crate) struct PipelineConfig {
     pub(crate) workers: Option<usize>,
     pub(crate) lane_capacity: Option<usize>,
-    pub(crate) wait: Option<Wait>,
+    pub(crate) wait: Option<WaitStrategy>,
     pub(crate) pin: Option<Pin>,
     pub(crate) prefault: bool,
     pub(crate) verdicts: Verdicts,
@@ -74,28 +74,6 @@ impl Verdicts {
         match self {
             Self::Default => VerdictTable::default(),
             Self::CriticalOnly => VerdictTable::critical_only(),
-        }
-    }
-}
-
-/// A wait strategy by name.
-#[derive(Clone, Copy, Debug, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Wait {
-    /// Take a whole core; answer fastest
-    BusySpin,
-    /// Take a core, but let others use it
-    SpinThenYield,
-    /// Sleep when there is nothing to do
-    SpinThenPark,
-}
-
-impl From<Wait> for WaitStrategy {
-    fn from(wait: Wait) -> Self {
-        match wait {
-            Wait::BusySpin => Self::BusySpin,
-            Wait::SpinThenYield => Self::SpinThenYield,
-            Wait::SpinThenPark => Self::SpinThenPark,
         }
     }
 }

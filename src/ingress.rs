@@ -6,11 +6,11 @@ use std::time::Duration;
 use crossbeam::utils::{Backoff, CachePadded};
 
 use crate::degradation::published::Published;
+use crate::holes::Holes;
 use crate::lane::Sender;
 use crate::ledger::Tally;
 use crate::message::{Message, SymbolId};
 use crate::symbols::Symbols;
-use crate::worker::Holes;
 
 /// The answer to an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,6 +69,7 @@
 
 mod degradation;
 mod handler;
+mod holes;
 mod ingress;
 mod lane;
 mod ledger;
@@ -94,7 +95,7 @@ pub use handler::{Bar, BarsHandler, Context, Handler};
 pub use ingress::{Ingress, Offer, Offered};
 pub use lane::WaitStrategy;
 pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};
-pub use message::{DataType, Message, SymbolId};
+pub use message::{DataType, Message, SymbolId, wall_clock_ns};
 pub use pipeline::{Failure, Finished, Pinning, Pipeline, PipelineBuilder, PipelineError, StartError};
 pub use price::{Price, PriceError};
 pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};

@@ -1,6 +1,7 @@
 //! What flows through a pipeline: the [`Message`] trait, symbol ids and data types.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -46,6 +47,13 @@ pub trait Message: Copy + Send + TryFromBytes + IntoBytes + Immutable + KnownLay
     fn receive_ns(&self) -> u64 {
         0
     }
+}
+
+/// The wall clock, in nanoseconds since the Unix epoch: what [`Message::receive_ns`] is read from, and compared with. 0 before 1970.
+///
+/// A feed reads it once a burst.
+pub fn wall_clock_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// A symbol's number within one process.

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::degradation::published::Published;
@@ -38,9 +39,10 @@ impl MonitorShared {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the monitor to take a last sample and end. Unpark its thread after that.
-    pub(crate) fn stop(&self) {
+    /// Asks the monitor, which runs on this thread, to take a last sample and end.
+    pub(crate) fn stop(&self, monitor: &Thread) {
         self.stop.store(true, Ordering::Release);
+        monitor.unpark();
     }
 }
 

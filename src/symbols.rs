@@ -287,10 +287,10 @@ impl Symbols {
         TierTable(&self.tier_of)
     }
 
-    /// The table slot of an id: its number, or the last slot for all ids beyond the capacity.
+    /// As [`TierTable::slot`].
     #[inline]
     pub(crate) fn slot(&self, id: SymbolId) -> usize {
-        id.index().min(self.capacity())
+        self.tier_table().slot(id)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Names> {
@@ -303,7 +303,7 @@ impl Symbols {
 pub(crate) struct TierTable<'a>(&'a [AtomicU8]);
 
 impl TierTable<'_> {
-    /// As [`Symbols::slot`].
+    /// The table slot of an id: its number, or the last slot for all ids beyond the capacity.
     #[inline]
     pub(crate) fn slot(self, id: SymbolId) -> usize {
         id.index().min(self.0.len() - 1)

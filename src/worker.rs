@@ -10,17 +10,17 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::utils::CachePadded;
 
 use crate::degradation::published::{PolicyReader, Published};
 use crate::degradation::{Policy, ShedReason, Verdict};
 use crate::handler::{Context, Handler};
+use crate::holes::Holes;
 use crate::lane::{Chunk, Receiver, WaitStrategy, Waiter, Waker};
 use crate::ledger::WorkerCounters;
-use crate::message::Message;
-use crate::symbols::{MessagePriority, Symbols};
+use crate::message::{Message, wall_clock_ns};
+use crate::symbols::Symbols;
 
 /// Messages per look at the policy.
 const CHUNK: usize = 128;
@@ -197,15 +197,14 @@ impl Desk<'_> {
 
     #[cold]
     fn sample_latency<M: Message>(&self, message: &M, policy: &Policy) {
-        let tier = self.symbols.tier(message.symbol());
-        let priority = MessagePriority::of(tier, message.data_type());
+        let tiers = self.symbols.tier_table();
+        let priority = tiers.priority_index(tiers.slot(message.symbol()), message.data_type());
         let received = message.receive_ns();
-        if received == 0 || policy.row()[priority.index()] != Verdict::Process {
+        if received == 0 || policy.row()[priority] != Verdict::Process {
             return;
         }
         // The wall clock, since that is what feeds and network cards stamp. A step back counts as 0.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        self.counters.latency[priority.index()].record(now.saturating_sub(received));
+        self.counters.latency[priority].record(wall_clock_ns().saturating_sub(received));
     }
 }
 
@@ -241,40 +240,6 @@ impl Drop for ChunkTally<'_> {
             self.counters.enriched.add(total);
         }
         self.done.set(self.finished);
-    }
-}
-
-/// How many messages of each symbol were missed since its last processed one.
-pub(crate) struct Holes {
-    missed: Box<[u32]>,
-    /// Symbols that have missed any.
-    open: usize,
-}
-
-impl Holes {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { missed: vec![0; slots].into_boxed_slice(), open: 0 }
-    }
-
-    /// Whether any symbol has a hole: one comparison on the common path.
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.open > 0
-    }
-
-    pub(crate) fn add(&mut self, slot: usize, missed: u32) {
-        if missed > 0 {
-            let hole = &mut self.missed[slot];
-            self.open += usize::from(*hole == 0);
-            *hole = hole.saturating_add(missed);
-        }
-    }
-
-    /// Takes the hole of a symbol away.
-    pub(crate) fn take(&mut self, slot: usize) -> u32 {
-        let missed = std::mem::take(&mut self.missed[slot]);
-        self.open -= usize::from(missed > 0);
-        missed
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, unbounded};
 use plimsoll::{
     Context, DegradationLevel, DegradationThresholds, Handler, Ingress, Ledger, MemoryUse, MessagePriority, Offer,
-    Pipeline, PipelineBuilder, Price, SymbolId, SymbolTiers, Symbols, Tick, Transition,
+    Pipeline, PipelineBuilder, Price, SymbolId, SymbolTiers, Symbols, Tick, Transition, wall_clock_ns,
 };
 
 use super::signal::StopFlag;
@@ -200,7 +200,7 @@ impl Feed {
     }
 
     fn offer_burst(&mut self, ingress: &mut Ingress<Tick>, count: u32) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let now = wall_clock_ns();
         for _ in 0..count {
             let priority = PATTERN[self.sequence as usize % PATTERN.len()];
             let (_, ids) = &self.symbols[priority.index()];

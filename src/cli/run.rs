@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll::source::{AsxSource, OnBadRow, Pace, PumpEnd, Source, pump};
-use plimsoll::{BarsHandler, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick};
+use plimsoll::{BarsHandler, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
 use super::metrics_server::MetricsServer;
 use super::output::OutputFile;
 use super::progress::Progress;
 use super::signal::StopFlag;
 use super::{CliError, summary};
-use crate::config::{Config, Pin, Wait};
+use crate::config::{Config, Pin};
 
 /// Process a recorded feed into bars.
 ///
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     pace: Pace,
     /// What to do about a malformed row
     #[arg(long, value_enum, default_value = "stop")]
-    on_bad_row: BadRow,
+    on_bad_row: OnBadRow,
     /// Worker threads [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     lane_capacity: Option<usize>,
     /// How workers wait for messages [default: spin-then-park]
     #[arg(long, value_enum)]
-    wait: Option<Wait>,
+    wait: Option<WaitStrategy>,
     /// Cores to pin workers to: off, auto, or a list as in 1,2 [default: auto]
     #[arg(long)]
     pin: Option<Pin>,
@@ -75,14 +75,6 @@ pub(crate) struct Arguments {
 enum Format {
     /// CSV files by company, in trades/, quotes/ and reference-data/
     Asx,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum BadRow {
-    /// End the run with an error that names the row
-    Stop,
-    /// Leave it out and count it
-    Skip,
 }
 
 /// A time such as `60s`, in nanoseconds.
@@ -117,12 +109,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         .symbols(Arc::clone(&symbols))
         .telemetry(telemetry.clone())
         .start(|_| BarsHandler::new(interval))?;
-    let on_bad_row = match arguments.on_bad_row {
-        BadRow::Stop => OnBadRow::Stop,
-        BadRow::Skip => OnBadRow::Skip,
-    };
     let Format::Asx = arguments.format;
-    let mut source = AsxSource::open(&arguments.input, &symbols, on_bad_row)?;
+    let mut source = AsxSource::open(&arguments.input, &symbols, arguments.on_bad_row)?;
     let bars_file = OutputFile::create(&arguments.bars)?;
     let ledger_file = arguments.ledger.as_deref().map(OutputFile::create).transpose()?;
     let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry)).transpose()?;
@@ -189,7 +177,7 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
         builder = builder.lane_capacity(capacity);
     }
     if let Some(wait) = arguments.wait.or(settings.wait) {
-        builder = builder.wait_strategy(wait.into());
+        builder = builder.wait_strategy(wait);
     }
     builder
 }

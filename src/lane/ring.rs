@@ -121,18 +121,6 @@ impl<M: Copy + Send> Sender<M> {
         self.offset == BLOCK
     }
 
-    /// Lets the receiver see all that was written.
-    #[inline]
-    pub(crate) fn publish(&mut self) {
-        if self.published != self.sent {
-            self.published = self.sent;
-            // Release: the receiver that acquires this count sees the slots, their notes, and the
-            // block numbers in the queue of full blocks.
-            self.shared.counters.published.store(self.sent, Ordering::Release);
-            self.waker.wake_if_parked();
-        }
-    }
-
     /// Messages written that the receiver has not finished.
     pub(crate) fn in_flight(&self) -> u64 {
         self.sent - self.shared.counters.finished.load(Ordering::Acquire)
@@ -157,13 +145,26 @@ impl<M: Copy + Send> Sender<M> {
     }
 }
 
+impl<M> Sender<M> {
+    /// Lets the receiver see all that was written.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        if self.published != self.sent {
+            self.published = self.sent;
+            // Release: the receiver that acquires this count sees the slots, their notes, and the
+            // block numbers in the queue of full blocks.
+            self.shared.counters.published.store(self.sent, Ordering::Release);
+            self.waker.wake_if_parked();
+        }
+    }
+}
+
 /// Publishes the rest and tells the receiver that nothing will follow.
 impl<M> Drop for Sender<M> {
     fn drop(&mut self) {
-        let counters = &self.shared.counters;
-        counters.published.store(self.sent, Ordering::Release);
+        self.publish();
         // Release: who sees the lane closed sees the last count, too.
-        counters.closed.store(true, Ordering::Release);
+        self.shared.counters.closed.store(true, Ordering::Release);
         self.waker.wake_if_parked();
     }
 }

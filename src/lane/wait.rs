@@ -17,6 +17,8 @@ use crossbeam::utils::CachePadded;
 /// All three pause for a moment between two looks: a receiver that looks the instant it runs dry
 /// drags the sender's cache line back and forth for every single message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum, serde::Deserialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum WaitStrategy {
     /// Look again and again. For a core that the worker has to itself.

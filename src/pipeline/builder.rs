@@ -272,12 +272,12 @@ impl PipelineBuilder {
 
     /// The lanes' capacity, after all that can be said against the settings.
     fn checked_capacity(&self) -> Result<usize, StartError> {
-        let at_least_one = |setting, value: usize, max: usize, expected| {
+        let in_range = |setting, value: usize, max: usize, expected| {
             let ok = (1..=max).contains(&value);
             if ok { Ok(()) } else { Err(StartError::OutOfRange { setting, value, expected }) }
         };
-        at_least_one("workers", self.workers, 1024, "1 to 1024")?;
-        at_least_one("producers", self.producers, 1024, "1 to 1024")?;
+        in_range("workers", self.workers, 1024, "1 to 1024")?;
+        in_range("producers", self.producers, 1024, "1 to 1024")?;
         self.thresholds.validated()?;
         let lag_circuit_break = self.thresholds.lag_circuit_break;
         let enough = || {
@@ -285,7 +285,7 @@ impl PipelineBuilder {
             usize::try_from(enough).unwrap_or(usize::MAX)
         };
         let capacity = self.lane_capacity.unwrap_or_else(enough);
-        at_least_one("lane_capacity", capacity, LANE_CAPACITY_MAX, "1 to 2³⁸ messages")?;
+        in_range("lane_capacity", capacity, LANE_CAPACITY_MAX, "1 to 2³⁸ messages")?;
         if capacity as u64 <= lag_circuit_break && !self.lag.has_backlog() {
             return Err(StartError::LaneTooSmall { lane_capacity: capacity, lag_circuit_break });
         }

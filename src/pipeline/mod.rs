@@ -214,8 +214,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     /// Ends the monitor; returns what it said if it had panicked.
     fn stop_monitor(&mut self) -> Option<String> {
         let monitor = self.monitor.take()?;
-        self.shared.stop();
-        monitor.thread().unpark();
+        self.shared.stop(monitor.thread());
         monitor.join().err().map(|panic| panic_message(&*panic))
     }
 }
@@ -230,8 +229,7 @@ impl<M: Message, H: Handler<M>> Drop for Pipeline<M, H> {
     fn drop(&mut self) {
         self.published.close();
         if let Some(monitor) = &self.monitor {
-            self.shared.stop();
-            monitor.thread().unpark();
+            self.shared.stop(monitor.thread());
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::tick::{Tick, TickKind};
 
 /// What to do about a row that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum OnBadRow {
     /// End the stream with an error that names it.
     #[default]
@@ -274,13 +275,11 @@ fn read_companies(path: &Path) -> Result<Vec<(String, String)>, SourceError> {
     for record in reader.records() {
         let record = record.map_err(|error| csv_error(path, error))?;
         let line = record.position().map_or(0, csv::Position::line);
-        let fields = COLUMNS.map(|name| {
-            let column = usize::from(name == COLUMNS[1]);
-            let value = record.get(column).unwrap_or_default();
-            if value.is_empty() { Err(bad(line, column + 1, name, value, "must not be empty")) } else { Ok(value) }
-        });
-        let [id, symbol] = fields;
-        let (id, symbol) = (id?, symbol?);
+        let field = |column: usize| {
+            let value = record.get(column).filter(|value| !value.is_empty());
+            value.ok_or_else(|| bad(line, column + 1, COLUMNS[column], "", "must not be empty"))
+        };
+        let (id, symbol) = (field(0)?, field(1)?);
         if companies.iter().any(|(known, _)| known == id) {
             return Err(bad(line, 1, COLUMNS[0], id, "this company was listed before"));
         }

@@ -1,11 +1,12 @@
 //! Moves ticks from a source into a pipeline, at a pace.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::{Source, SourceError};
 use crate::ingress::Ingress;
+use crate::message::wall_clock_ns;
 use crate::tick::Tick;
 
 /// Ticks between two looks at the clock, where nothing else asks for one.
@@ -94,8 +95,7 @@ struct Clock {
 
 impl Clock {
     fn read(start: Instant) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self { elapsed: start.elapsed(), wall_ns: wall.map_or(0, |d| d.as_nanos() as u64) }
+        Self { elapsed: start.elapsed(), wall_ns: wall_clock_ns() }
     }
 
     /// Sleeps until `due`, in naps, unless `stop` says to end; then reads the clock again.
