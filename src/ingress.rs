@@ -56,6 +56,13 @@ pub struct Ingress<M: Message> {
     window: u64,
 }
 
+/// The worker of a symbol: Fibonacci hashing, so that neighbours spread out.
+#[inline]
+pub(crate) fn worker_of(symbol: SymbolId, workers: usize) -> usize {
+    let hash = u64::from(symbol.get().wrapping_mul(0x9E37_79B9));
+    ((hash * workers as u64) >> 32) as usize
+}
+
 impl<M: Message> Ingress<M> {
     pub(crate) fn new(
         lanes: Vec<Sender<M>>,
@@ -135,11 +142,9 @@ impl<M: Message> Ingress<M> {
         self.published.is_closed()
     }
 
-    /// The worker of a symbol: Fibonacci hashing, so that neighbours spread out.
     #[inline]
     fn route(&self, symbol: SymbolId) -> usize {
-        let hash = u64::from(symbol.get().wrapping_mul(0x9E37_79B9));
-        ((hash * self.lanes.len() as u64) >> 32) as usize
+        worker_of(symbol, self.lanes.len())
     }
 
     fn has_room(&self, worker: usize) -> bool {

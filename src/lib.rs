@@ -80,6 +80,7 @@ mod price;
 mod signals;
 #[cfg(feature = "feeds")]
 pub mod source;
+pub mod spill;
 mod symbols;
 mod telemetry;
 mod tick;

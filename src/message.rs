@@ -8,7 +8,7 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 /// A message that Plimsoll can carry, shed and (with the spill log) write to disk and read back.
 ///
 /// [`Tick`](crate::Tick) is the implementation that ships with the crate; an embedder brings its
-/// own by implementing three short methods. The zerocopy bounds exist so that a message's own bytes are
+/// own by implementing a few short methods. The zerocopy bounds exist so that a message's own bytes are
 /// its record on disk: no padding, no pointers.
 ///
 /// The methods run once per message on the worker's hot path. They should read a field, no more.
@@ -30,6 +30,9 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 ///     fn symbol(&self) -> SymbolId {
 ///         SymbolId::new(self.instrument)
 ///     }
+///     fn set_symbol(&mut self, symbol: SymbolId) {
+///         self.instrument = symbol.get();
+///     }
 ///     fn data_type(&self) -> DataType {
 ///         DataType::Trades
 ///     }
@@ -39,6 +42,10 @@ pub trait Message: Copy + Send + TryFromBytes + IntoBytes + Immutable + KnownLay
     /// The symbol that decides which worker sees the message and which tier it belongs to.
     fn symbol(&self) -> SymbolId;
 
+    /// Gives the message the id that its symbol has in this process. Called for messages that come back from a spill log
+    /// of an earlier process, in which the symbol may have had another id.
+    fn set_symbol(&mut self, symbol: SymbolId);
+
     /// What kind of data it is. Reference data is always [`Low`](crate::MessagePriority::Low).
     fn data_type(&self) -> DataType;
 
@@ -46,6 +53,12 @@ pub trait Message: Copy + Send + TryFromBytes + IntoBytes + Immutable + KnownLay
     /// unknown. Messages that say 0 are left out of the latency histogram.
     fn receive_ns(&self) -> u64 {
         0
+    }
+
+    /// Names the layout of the message's bytes. It is written into each segment of a spill log, and a segment of another name
+    /// is refused. Change it whenever the meaning of the bytes changes. By default the type's path.
+    fn layout_name() -> &'static str {
+        std::any::type_name::<Self>()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::message::{DataType, SymbolId};
+use crate::spill::Dictionary;
 
 /// How much a message matters. Lower is more valuable; the numbers are the reference's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,6 +185,8 @@ pub struct Symbols {
 struct Names {
     by_id: Vec<Arc<str>>,
     ids: HashMap<Arc<str>, SymbolId>,
+    /// Spill logs that want to know of every name.
+    dictionaries: Vec<Weak<Dictionary>>,
 }
 
 /// The registry holds as many symbols as it was made for.
@@ -246,6 +249,7 @@ impl Symbols {
         let name: Arc<str> = name.into();
         names.by_id.push(name.clone());
         names.ids.insert(name.clone(), id);
+        names.dictionaries.iter().filter_map(Weak::upgrade).for_each(|dictionary| dictionary.add(id, &name));
         self.set_tier(id, self.tiers.tier(&name));
         Ok(id)
     }
@@ -258,6 +262,29 @@ impl Symbols {
     /// The name of an id that [`intern`](Self::intern) gave out.
     pub fn name(&self, id: SymbolId) -> Option<Arc<str>> {
         self.read().by_id.get(id.index()).cloned()
+    }
+
+    /// Tells a dictionary of all names, and from now on of each new one before its id is given out.
+    pub(crate) fn attach(&self, dictionary: &Arc<Dictionary>) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, name) in names.by_id.iter().enumerate() {
+            dictionary.add(SymbolId::new(id as u32), name);
+        }
+        names.dictionaries.retain(|dictionary| dictionary.strong_count() > 0);
+        names.dictionaries.push(Arc::downgrade(dictionary));
+    }
+
+    /// The names of this id and all after it.
+    pub(crate) fn names_from(&self, id: usize) -> Vec<(SymbolId, Arc<str>)> {
+        let names = self.read();
+        let from = names.by_id.iter().enumerate().skip(id);
+        from.map(|(id, name)| (SymbolId::new(id as u32), Arc::clone(name))).collect()
+    }
+
+    /// Calls with the number of names, while none is added.
+    pub(crate) fn with_names(&self, call: impl FnOnce(usize)) {
+        let names = self.read();
+        call(names.by_id.len());
     }
 
     /// Sets the tier of an id directly, for embedders who number symbols themselves.

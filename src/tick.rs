@@ -97,6 +97,10 @@ impl Message for Tick {
         self.symbol
     }
 
+    fn set_symbol(&mut self, symbol: SymbolId) {
+        self.symbol = symbol;
+    }
+
     #[inline]
     fn data_type(&self) -> DataType {
         match self.kind {
@@ -109,5 +113,9 @@ impl Message for Tick {
     #[inline]
     fn receive_ns(&self) -> u64 {
         self.receive_ns
+    }
+
+    fn layout_name() -> &'static str {
+        "plimsoll.tick.v1"
     }
 }

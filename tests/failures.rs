@@ -335,6 +335,8 @@ fn no_workers_no_producers_and_no_room_are_refused_and_named() {
 struct Page([u8; 1 << 16]);
 
 impl Message for Page {
+    fn set_symbol(&mut self, _: SymbolId) {}
+
     fn symbol(&self) -> SymbolId {
         SymbolId::new(u32::from(self.0[0]))
     }

@@ -20,6 +20,7 @@ use crate::ledger::{Counters, Tally};
 use crate::message::Message;
 use crate::monitor::{Monitor, MonitorShared, OnTransition};
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
+use crate::spill::SpillConfig;
 use crate::symbols::Symbols;
 use crate::telemetry::{Exporter, Telemetry};
 use crate::worker::WorkerParts;
@@ -41,7 +42,12 @@ pub struct PipelineBuilder {
     drain_timeout: Duration,
     telemetry: Option<Telemetry>,
     on_transition: Option<OnTransition>,
+    spill: Option<SpillConfig>,
+    on_recovery: Option<OnRecovery>,
 }
+
+/// Called with bytes read and bytes to read.
+type OnRecovery = Box<dyn FnMut(u64, u64)>;
 
 impl Default for PipelineBuilder {
     fn default() -> Self {
@@ -61,6 +67,8 @@ impl Default for PipelineBuilder {
             drain_timeout: Duration::from_secs(30),
             telemetry: None,
             on_transition: None,
+            spill: None,
+            on_recovery: None,
         }
     }
 }
@@ -122,7 +130,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// What each level does to each priority. A verdict to spill sheds, as there is no spill log.
+    /// What each level does to each priority. A verdict to spill sheds where there is no [spill log](Self::spill).
     #[must_use]
     pub fn verdicts(mut self, table: VerdictTable) -> Self {
         self.table = table;
@@ -192,6 +200,21 @@ impl PipelineBuilder {
         self
     }
 
+    /// Where to spill what a verdict says to spill; without it, that is shed. What an earlier process left there is replayed.
+    #[must_use]
+    pub fn spill(mut self, config: SpillConfig) -> Self {
+        self.spill = Some(config);
+        self
+    }
+
+    /// Called with the bytes read so far, and all there are to read, while [`start`](Self::start) reads what an earlier process
+    /// has left in the spill log.
+    #[must_use]
+    pub fn on_recovery(mut self, tell: impl FnMut(u64, u64) + 'static) -> Self {
+        self.on_recovery = Some(Box::new(tell));
+        self
+    }
+
     /// Starts the threads. `make_handler` is called once for each worker, with its number.
     ///
     /// # Errors
@@ -240,6 +263,7 @@ impl PipelineBuilder {
             pinned: Vec::with_capacity(self.workers),
             start,
             drain_timeout: self.drain_timeout,
+            recovery: None,
         };
         let receivers = lanes.receivers.into_iter().zip(wakers);
         for (id, (receivers, waker)) in receivers.enumerate() {

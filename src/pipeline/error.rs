@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::degradation::ThresholdError;
 use crate::ledger::Ledger;
+use crate::spill::SpillError;
 
 /// Why a pipeline cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum StartError {
         /// Size of a message.
         message_bytes: usize,
     },
+    /// The spill log cannot be opened.
+    #[error("{0}")]
+    Spill(#[from] SpillError),
     /// The system gave no thread.
     #[error("cannot start thread {thread}: {error}")]
     Thread {

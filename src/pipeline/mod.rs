@@ -25,6 +25,7 @@ use crate::ingress::Ingress;
 use crate::ledger::{Counters, Ledger};
 use crate::message::Message;
 use crate::monitor::MonitorShared;
+use crate::spill::RecoveryReport;
 use crate::symbols::{MessagePriority, Symbols};
 use crate::telemetry::LatencySnapshot;
 use crate::worker::panic_message;
@@ -53,6 +54,7 @@ pub struct Pipeline<M: Message, H: Handler<M>> {
     pinned: Vec<Option<usize>>,
     start: Instant,
     drain_timeout: Duration,
+    recovery: Option<RecoveryReport>,
 }
 
 /// What is left of a pipeline that ended well.
@@ -130,6 +132,11 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     /// By worker, the core that it is pinned to; `None` where it is not.
     pub fn pinned_cores(&self) -> &[Option<usize>] {
         &self.pinned
+    }
+
+    /// What the start found in the spill log; `None` without one.
+    pub fn recovery(&self) -> Option<&RecoveryReport> {
+        self.recovery.as_ref()
     }
 
     /// Waits until every producer has dropped its [`Ingress`] and every message is finished.

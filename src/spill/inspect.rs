@@ -1,0 +1,77 @@
+//! Looking into a log from outside, without changing anything. The process that writes it may go on meanwhile.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::dictionary::{self, Names};
+use super::format::RecordType;
+use super::reader::decode;
+use super::recovery::{worker_dir, worker_dirs};
+use super::scan::{Frame, LogSummary, scan};
+use super::store::{SpillError, at};
+use crate::message::{Message, SymbolId};
+
+/// A record of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a, M> {
+    /// The worker whose log it is in.
+    pub worker: u32,
+    /// Its sequence number in that log.
+    pub sequence: u64,
+    /// How many messages of its symbol are missing before it.
+    pub missed: u32,
+    /// When its frame was opened: nanoseconds since the Unix epoch, to about a millisecond.
+    pub spilled_ns: u64,
+    /// The message as it was written; its symbol's id is of the process that wrote it.
+    pub message: M,
+    /// The symbol's name, if the log knows it.
+    pub symbol: Option<&'a str>,
+}
+
+/// Reads all logs in a directory and says what is in them and what is wrong with them.
+///
+/// `progress` is told how many bytes were read, segment by segment.
+///
+/// # Errors
+/// When a directory cannot be read, or a segment is of another version of the format. Damage is no error here, but in
+/// [`LogSummary::faults`].
+pub fn inspect(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<LogSummary>, SpillError> {
+    let mut logs = Vec::new();
+    for worker in workers(dir)? {
+        logs.push(scan(worker, &worker_dir(dir, worker), None, |_| {}, &mut progress)?);
+    }
+    Ok(logs)
+}
+
+/// Shows all records that wait in a directory to be replayed, log by log, oldest first.
+///
+/// # Errors
+/// When a directory cannot be read, or a segment is of another version or holds other messages.
+pub fn read_records<M: Message>(
+    dir: &Path,
+    mut show: impl FnMut(Record<'_, M>),
+) -> Result<Vec<LogSummary>, SpillError> {
+    let record = RecordType::of::<M>();
+    let mut lives = HashMap::new();
+    for life in dictionary::lives(dir).map_err(at(dir))? {
+        lives.insert(life, Names::read(dir, life).map_err(at(&dictionary::path(dir, life)))?);
+    }
+    let mut logs = Vec::new();
+    for worker in workers(dir)? {
+        let see = |frame: Frame<'_>| {
+            let name = |id: SymbolId| lives.get(&frame.life).and_then(|names| names.get(id));
+            for (sequence, missed, bytes) in frame.records() {
+                if let Some(message) = decode::<M>(bytes) {
+                    let (spilled_ns, symbol) = (frame.info.opened_ns, name(message.symbol()));
+                    show(Record { worker, sequence, missed, spilled_ns, message, symbol });
+                }
+            }
+        };
+        logs.push(scan(worker, &worker_dir(dir, worker), Some(&record), see, |_| {})?);
+    }
+    Ok(logs)
+}
+
+fn workers(dir: &Path) -> Result<Vec<u32>, SpillError> {
+    worker_dirs(dir).map_err(at(dir))
+}

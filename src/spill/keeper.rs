@@ -1,0 +1,326 @@
+//! The helper thread of a log: does all that a worker must not wait for.
+//!
+//! It keeps one segment ready, makes the pages ahead of the writer present, reads ahead of replay, notes on disk how far replay has
+//! come, and deletes what is replayed. It never waits for the disk while spilling goes on; writing back is the
+//! [syncer](super::syncer)'s work.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Shortage};
+use super::cursor::{Cursor, Progress};
+use super::dictionary::IdMap;
+use super::format::{FRAME, Geometry, RecordType, SegmentId};
+use super::map::SharedMap;
+use super::reader::{Portion, Reader, Source};
+use super::shared::{LogShared, PORTIONS};
+use super::syncer::{SyncTarget, SyncTargets};
+use super::writer::{Extent, ReadySegment};
+use super::{Durability, segment};
+use crate::message::{Message, wall_clock_ns};
+use crate::symbols::Symbols;
+
+/// Between two rounds, while something is going on and while nothing is.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+const IDLE_PAUSE: Duration = Duration::from_millis(10);
+/// Between two tries to make a segment where there is no room.
+const RETRY: Duration = Duration::from_millis(50);
+/// Between two notes of how far replay has come.
+const SAVE_INTERVAL: Duration = Duration::from_millis(10);
+/// Pages are made present so far ahead of the writer: what it fills in a pause, several times over; and in such steps.
+const AHEAD: usize = 8 << 20;
+const STEP: usize = 1 << 20;
+
+/// A segment file that is there.
+pub(super) struct Held {
+    pub(super) number: u32,
+    pub(super) path: PathBuf,
+    /// Bytes that it takes out of the budget.
+    pub(super) bytes: u64,
+    pub(super) extent: Arc<Extent>,
+    /// What its ids mean; `None` for one of this life.
+    pub(super) ids: Option<Arc<IdMap>>,
+    /// The mapping, as long as the worker has it, and up to where its pages are present.
+    pub(super) map: Option<SharedMap>,
+    pub(super) present: usize,
+}
+
+pub(super) struct Keeper<M: Message> {
+    pub(super) shared: Arc<LogShared<M>>,
+    pub(super) symbols: Arc<Symbols>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) durability: Durability,
+    pub(super) record: RecordType,
+    pub(super) geometry: Geometry,
+    pub(super) segment_bytes: u64,
+    pub(super) next_number: u32,
+    /// By number.
+    pub(super) held: VecDeque<Held>,
+    pub(super) targets: SyncTargets,
+    pub(super) cursor: Cursor,
+    pub(super) saved: Progress,
+    pub(super) state: State,
+    pub(super) reader: Reader,
+}
+
+/// What a keeper remembers from round to round.
+#[derive(Default)]
+pub(super) struct State {
+    /// Sequence number of the next record to read.
+    read_next: u64,
+    portions_made: usize,
+    last_save: Option<Instant>,
+    save_failed: bool,
+    retry_at: Option<Instant>,
+    /// There was no room, which was logged.
+    short: bool,
+    appended: u64,
+}
+
+impl<M: Message> Keeper<M> {
+    pub(super) fn run(mut self) {
+        self.shared.keeper.get_or_init(std::thread::current);
+        loop {
+            // Asked first, so that the last round sees all that the worker did.
+            let stop = self.shared.stop.load(Ordering::Acquire);
+            let is_busy = self.round();
+            if stop {
+                return self.finish();
+            }
+            std::thread::park_timeout(if is_busy { BUSY_PAUSE } else { IDLE_PAUSE });
+        }
+    }
+
+    /// Returns whether anything is going on.
+    fn round(&mut self) -> bool {
+        self.shared.clock_ns.store(wall_clock_ns(), Ordering::Relaxed);
+        self.shared.dictionary.catch_up(&self.symbols);
+        let appended = self.shared.appended.load(Ordering::Acquire);
+        let appends = appended != std::mem::replace(&mut self.state.appended, appended);
+        self.make_present();
+        self.read_ahead();
+        self.save(false);
+        self.remove_replayed(false);
+        if self.state.retry_at.is_none_or(|at| Instant::now() >= at)
+            && let Err(shortage) = self.prepare()
+        {
+            self.state.retry_at = Some(Instant::now() + RETRY);
+            self.tell_shortage(&shortage);
+        }
+        appends || self.shared.replayed.load(Ordering::Relaxed) != appended
+    }
+
+    /// Makes a segment ready, if none is.
+    pub(super) fn prepare(&mut self) -> Result<(), Shortage> {
+        if self.shared.ready.is_full() {
+            return Ok(());
+        }
+        self.budget.take(self.segment_bytes)?;
+        let made = self.make_segment();
+        if made.is_err() {
+            self.budget.give_back(self.segment_bytes);
+        }
+        let (ready, held) = made.map_err(Shortage::Io)?;
+        self.targets.add(SyncTarget::new(ready.map.clone(), Arc::clone(&ready.extent), ready.id.number));
+        self.held.push_back(held);
+        self.next_number += 1;
+        self.count_held();
+        let _ = self.shared.ready.push(ready); // it has room: this is the only thread that pushes
+        self.state.retry_at = None;
+        if std::mem::take(&mut self.state.short) {
+            let (worker, dir) = (self.shared.worker, self.shared.dir.display());
+            tracing::warn!(worker, %dir, "the spill log has room again");
+        }
+        Ok(())
+    }
+
+    fn make_segment(&self) -> io::Result<(ReadySegment, Held)> {
+        let (worker, life) = (self.shared.worker, self.shared.dictionary.life());
+        let id = SegmentId { worker, number: self.next_number, epoch: super::store::random(), life };
+        let new = segment::create(&self.shared.dir, id, &self.record, self.geometry, self.segment_bytes)?;
+        let present = AHEAD.min(new.bytes as usize);
+        let finished = new.map.populate(0, present).and_then(|()| match self.durability {
+            Durability::Strict => new.file.sync_all().and_then(|()| File::open(&self.shared.dir)?.sync_all()),
+            Durability::None | Durability::Interval(_) => Ok(()),
+        });
+        if let Err(error) = finished {
+            let _ = fs::remove_file(&new.path);
+            return Err(error);
+        }
+        let extent = Arc::new(Extent::unused());
+        let held = Held {
+            number: id.number,
+            path: new.path,
+            bytes: new.bytes,
+            extent: Arc::clone(&extent),
+            ids: None,
+            map: Some(new.map.clone()),
+            present,
+        };
+        Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, held))
+    }
+
+    /// The first time, it is news.
+    pub(super) fn tell_shortage(&mut self, shortage: &Shortage) {
+        if !std::mem::replace(&mut self.state.short, true) {
+            let (worker, dir) = (self.shared.worker, self.shared.dir.display());
+            tracing::warn!(
+                worker, %dir, %shortage,
+                "no room for another segment of the spill log: when the one in use is full, messages are shed as spill_full"
+            );
+        }
+    }
+
+    /// Makes the pages ahead of the writer present, so that it takes no faults.
+    fn make_present(&mut self) {
+        for held in self.held.iter_mut().rev().take(2) {
+            let Some(map) = &held.map else { continue };
+            let at = held.extent.frame() as usize * FRAME;
+            let wanted = (at + AHEAD).min(self.segment_bytes as usize);
+            while held.present < wanted {
+                let step = STEP.min(wanted - held.present);
+                if let Err(error) = map.populate(held.present, step) {
+                    // The worker is told to go on in another segment, before it comes to the bad page.
+                    let path = held.path.display();
+                    tracing::error!(%path, %error, "a page of the spill log cannot be written: the segment is left");
+                    self.shared.leave_segment.store(held.number, Ordering::Relaxed);
+                    held.present = usize::MAX;
+                    break;
+                }
+                held.present += step;
+            }
+        }
+    }
+
+    /// Reads complete segments, as far ahead as there are empty portions.
+    fn read_ahead(&mut self) {
+        let replayed = self.shared.replayed.load(Ordering::Acquire);
+        self.state.read_next = self.state.read_next.max(replayed);
+        let mut pushed = false;
+        loop {
+            let next = self.state.read_next;
+            let complete = |held: &&Held| held.extent.end().is_some_and(|end| end > next);
+            let Some(index) = self.held.iter().position(|held| complete(&held)) else { break };
+            let Some(mut portion) = self.spare_portion() else { break };
+            let held = &self.held[index];
+            let (Some(first), Some(end)) = (held.extent.first(), held.extent.end()) else { break };
+            let source = Source { number: held.number, path: &held.path, first, end, map: held.ids.as_ref() };
+            self.state.read_next = self.reader.fill(&source, next.max(first), &mut portion);
+            if portion.is_empty() {
+                let _ = self.shared.spare.push(portion);
+            } else {
+                let _ = self.shared.portions.push(portion); // it has room for all portions there are
+                pushed = true;
+            }
+            // Release: after the portion.
+            self.shared.read_to.store(self.state.read_next, Ordering::Release);
+        }
+        // Where nothing is left to read, what the worker has come past counts as read.
+        self.shared.read_to.store(self.state.read_next, Ordering::Release);
+        if pushed {
+            (self.shared.notify)();
+        }
+    }
+
+    fn spare_portion(&mut self) -> Option<Portion<M>> {
+        self.shared.spare.pop().or_else(|| {
+            // Made when first needed: a log that is never read back needs no memory for it.
+            let may_make = self.state.portions_made < PORTIONS;
+            self.state.portions_made += usize::from(may_make);
+            may_make.then(|| Portion::new(self.geometry.per_frame))
+        })
+    }
+
+    /// Notes on disk how far the log has come, if that has changed.
+    fn save(&mut self, clean: bool) {
+        let replayed = self.shared.replayed.load(Ordering::Acquire);
+        let progress = Progress {
+            replayed,
+            appended: self.shared.appended.load(Ordering::Acquire),
+            clean,
+            life: self.shared.dictionary.life(),
+            names: self.shared.dictionary.names(),
+        };
+        let is_due = clean || self.state.last_save.is_none_or(|last| last.elapsed() >= SAVE_INTERVAL);
+        if progress == self.saved || !is_due {
+            return;
+        }
+        self.state.last_save = Some(Instant::now());
+        if let Err(error) = self.cursor.save(&progress) {
+            if !std::mem::replace(&mut self.state.save_failed, true) {
+                let dir = self.shared.dir.display();
+                tracing::error!(%dir, %error, "the replay cursor cannot be written: replay stops until it can");
+            }
+            return;
+        }
+        self.state.save_failed = false;
+        self.saved = progress;
+        if self.shared.saved.swap(replayed, Ordering::Release) != replayed {
+            (self.shared.notify)();
+        }
+    }
+
+    /// Deletes segments whose records are all replayed, once a note on disk says so. Not while the worker has one mapped, as it
+    /// would have to unmap it then; at the `end` that is no matter.
+    fn remove_replayed(&mut self, end: bool) {
+        let mut is_synced = self.durability == Durability::None;
+        while let Some(held) = self.held.front() {
+            let is_replayed = held.extent.end().is_some_and(|end| end <= self.saved.replayed);
+            let is_free = end || held.map.as_ref().is_none_or(|map| self.targets.is_last_beside(held.number, map));
+            if !is_replayed || !is_free {
+                break;
+            }
+            if !is_synced && self.cursor.sync().is_err() {
+                break;
+            }
+            is_synced = true;
+            let Some(held) = self.held.pop_front() else { break };
+            self.remove(held);
+        }
+    }
+
+    fn remove(&mut self, held: Held) {
+        self.targets.remove(held.number);
+        self.reader.close(held.number);
+        drop(held.map);
+        if let Err(error) = fs::remove_file(&held.path) {
+            let path = held.path.display();
+            tracing::error!(%path, %error, "a replayed segment of the spill log cannot be deleted");
+        }
+        self.budget.give_back(held.bytes);
+        self.count_held();
+    }
+
+    pub(super) fn count_held(&self) {
+        let bytes = self.held.iter().map(|held| held.bytes).sum();
+        self.shared.stats.bytes.store(bytes, Ordering::Relaxed);
+        self.shared.stats.segments.store(self.held.len() as u64, Ordering::Relaxed);
+    }
+
+    /// The worker is gone: notes the log's end, and deletes what nobody needs.
+    fn finish(mut self) {
+        self.shared.ready.pop();
+        // Both places of the cursor tell the end.
+        self.save(true);
+        self.saved.clean = false;
+        self.save(true);
+        if self.durability != Durability::None {
+            let _ = self.cursor.sync();
+        }
+        let unused = |held: &Held| held.extent.first().is_none();
+        for held in std::mem::take(&mut self.held) {
+            if unused(&held) {
+                self.remove(held);
+            } else {
+                self.held.push_back(held);
+            }
+        }
+        self.targets.clear();
+        self.remove_replayed(true);
+    }
+}

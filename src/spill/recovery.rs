@@ -1,0 +1,303 @@
+//! What is done with the logs of earlier processes at the start: read from end to end, symbols mapped, records counted, and moved
+//! where they belong if their symbols have other workers now.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Progress};
+use super::dictionary::{self, Dictionary, IdMap, Names};
+use super::format::{FrameInfo, Geometry, RecordType, SegmentId};
+use super::reader::decode_mapped;
+use super::scan::{Fault, FaultKind, LogSummary, SegmentSummary, scan};
+use super::segment;
+use super::store::{SpillError, at, random};
+use super::writer::{Extent, ReadySegment, Writer};
+use crate::ingress::worker_of;
+use crate::message::{Message, wall_clock_ns};
+use crate::symbols::Symbols;
+
+/// What the start found in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The logs of all workers.
+    pub logs: Vec<LogSummary>,
+    /// Records that were moved to other logs, since the number of workers or the symbols' ids have changed.
+    pub moved: u64,
+    /// What was wrong in the logs that they were moved out of.
+    pub moved_faults: Vec<Fault>,
+    /// Records in those whose symbol's name is lost, so that they could not be moved.
+    pub nameless: u64,
+}
+
+impl RecoveryReport {
+    /// Records that will be replayed.
+    pub fn pending(&self) -> u64 {
+        self.logs.iter().map(|log| log.pending).sum()
+    }
+
+    /// Records that are lost.
+    pub fn lost(&self) -> u64 {
+        self.faults().map(Fault::lost_records).sum::<u64>() + self.nameless
+    }
+
+    /// All that is wrong.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.moved_faults.iter().chain(self.logs.iter().flat_map(|log| &log.faults))
+    }
+}
+
+/// A directory of a worker, by number.
+pub(super) fn worker_dir(root: &Path, worker: u32) -> PathBuf {
+    root.join(format!("worker-{worker}"))
+}
+
+/// The workers that have a directory.
+pub(super) fn worker_dirs(root: &Path) -> std::io::Result<Vec<u32>> {
+    let mut workers = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix("worker-"));
+        workers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+    }
+    workers.sort_unstable();
+    Ok(workers)
+}
+
+/// What is known of symbols: the dictionaries of all lives.
+pub(super) struct Lives {
+    maps: HashMap<u64, IdMap>,
+    damaged: Vec<(u64, usize)>,
+}
+
+impl Lives {
+    /// Reads all dictionaries in a directory, and interns their names.
+    pub(super) fn read(root: &Path, symbols: &Symbols) -> Result<Self, SpillError> {
+        let mut this = Self { maps: HashMap::new(), damaged: Vec::new() };
+        for life in dictionary::lives(root).map_err(at(root))? {
+            let names = Names::read(root, life).map_err(at(&dictionary::path(root, life)))?;
+            if names.damaged > 0 {
+                this.damaged.push((life, names.damaged));
+            }
+            this.maps.insert(life, names.intern(symbols)?);
+        }
+        Ok(this)
+    }
+
+    /// The mapping of a life, once its logs were read.
+    pub(super) fn map(&self, life: u64) -> IdMap {
+        self.maps.get(&life).cloned().unwrap_or_default()
+    }
+}
+
+/// A log that was read.
+pub(super) struct Recovered {
+    pub(super) log: LogSummary,
+    /// Records that wait, by symbol slot.
+    pub(super) pending: Box<[u64]>,
+    /// Some records' symbols belong to another worker.
+    misplaced: bool,
+}
+
+impl Recovered {
+    pub(super) fn is_misplaced(&self) -> bool {
+        self.misplaced
+    }
+}
+
+/// What a store is made of, as far as recovery needs it.
+pub(super) struct Recovery<'a> {
+    pub(super) root: &'a Path,
+    pub(super) symbols: &'a Symbols,
+    pub(super) workers: usize,
+    pub(super) record: &'a RecordType,
+    pub(super) geometry: Geometry,
+    pub(super) segment_bytes: u64,
+    pub(super) dictionary: &'a Arc<Dictionary>,
+    pub(super) lives: &'a mut Lives,
+}
+
+impl Recovery<'_> {
+    /// Reads the logs of all workers there are or ever were.
+    pub(super) fn read_all<M: Message>(&mut self, progress: &mut dyn FnMut(u64)) -> Result<Vec<Recovered>, SpillError> {
+        let mut all = Vec::new();
+        for worker in worker_dirs(self.root).map_err(at(self.root))? {
+            all.push(self.read::<M>(worker, progress)?);
+        }
+        Ok(all)
+    }
+
+    fn read<M: Message>(&mut self, worker: u32, progress: &mut dyn FnMut(u64)) -> Result<Recovered, SpillError> {
+        let mut pending = vec![0; self.symbols.capacity() + 1].into_boxed_slice();
+        let mut misplaced = false;
+        let dir = worker_dir(self.root, worker);
+        let (symbols, workers, lives) = (self.symbols, self.workers, &*self.lives);
+        let see = |frame: super::scan::Frame<'_>| {
+            let map = lives.maps.get(&frame.life);
+            for (_, _, record) in frame.records() {
+                if let Some(message) = decode_mapped::<M>(record, map) {
+                    pending[symbols.slot(message.symbol())] += 1;
+                    misplaced |= worker_of(message.symbol(), workers) != worker as usize;
+                }
+            }
+        };
+        let mut log = scan(worker, &dir, Some(self.record), see, progress)?;
+        self.check_names(&mut log);
+        Ok(Recovered { log, pending, misplaced: misplaced || (worker as usize >= workers && log_is_left(&dir)) })
+    }
+
+    /// Notes names that are lost: of lives that the log's segments belong to.
+    fn check_names(&mut self, log: &mut LogSummary) {
+        for (life, known) in log.names.clone() {
+            if !log.segments.iter().any(|segment| segment.life == life && segment.records > 0) {
+                continue;
+            }
+            let map = self.lives.maps.entry(life).or_default();
+            map.expect_names(known);
+            let damaged = self.lives.damaged.iter().any(|(damaged, _)| *damaged == life);
+            if map.lost_names() > 0 || damaged {
+                let path = dictionary::path(self.root, life);
+                let bytes = path.metadata().map_or(0, |meta| meta.len());
+                let kind = FaultKind::Dictionary;
+                log.faults.push(Fault { kind, path, offset: 0, bytes, lost: 0..0, exact: true, was_durable: false });
+            }
+        }
+    }
+
+    /// Moves all records of logs that hold some of another worker's symbols to where they belong, in order. A crash in the midst
+    /// of it leaves records twice, and none lost.
+    pub(super) fn move_home<M: Message>(
+        &self,
+        all: Vec<Recovered>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), SpillError> {
+        // By worker: where its log ends, and its next segment's number.
+        let mut ends: HashMap<u32, (u64, u32)> = HashMap::new();
+        for Recovered { log, .. } in &all {
+            let last = log.segments.last().map_or(0, |segment| segment.number);
+            ends.insert(log.worker, (log.end, last + 1));
+        }
+        for Recovered { log, .. } in all.into_iter().filter(|found| found.misplaced) {
+            let mut mover = Mover { recovery: self, ends: &mut ends, writers: HashMap::new(), moved: 0 };
+            let (mut nameless, mut outcome) = (0, Ok(()));
+            let see = |frame: super::scan::Frame<'_>| {
+                let map = self.lives.maps.get(&frame.life);
+                for (_, missed, record) in frame.records() {
+                    match decode_mapped::<M>(record, map) {
+                        Some(message) if outcome.is_ok() => outcome = mover.append(&message, missed),
+                        Some(_) => {}
+                        None => nameless += 1,
+                    }
+                }
+            };
+            scan(log.worker, &log.dir, Some(self.record), see, |_| {})?;
+            outcome?;
+            report.moved += mover.finish()?;
+            report.nameless += nameless;
+            self.empty(&log, ends.get(&log.worker).map_or(0, |(end, _)| *end))?;
+            report.moved_faults.extend(log.faults);
+        }
+        Ok(())
+    }
+
+    fn make_segment(&self, worker: u32, number: u32) -> Result<(ReadySegment, File), SpillError> {
+        let id = SegmentId { worker, number, epoch: random(), life: self.dictionary.life() };
+        let dir = worker_dir(self.root, worker);
+        let new = segment::create(&dir, id, self.record, self.geometry, self.segment_bytes);
+        let new = new.map_err(|error| {
+            let path = segment::path(&dir, number);
+            SpillError::NoRoomToMove { path, bytes: self.segment_bytes, error }
+        })?;
+        let extent = Arc::new(Extent::unused());
+        Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, new.file))
+    }
+
+    /// Deletes the segments of a log, whose records are elsewhere now.
+    fn empty(&self, log: &LogSummary, end: u64) -> Result<(), SpillError> {
+        let mut cursor = Cursor::open(&log.dir).map_err(at(&log.dir))?;
+        let progress = Progress { replayed: log.end, appended: end, ..Progress::default() };
+        cursor.save(&progress).and_then(|()| cursor.save(&progress)).map_err(at(&log.dir))?;
+        for segment in &log.segments {
+            fs::remove_file(&segment.path).map_err(at(&segment.path))?;
+        }
+        set_aside(log)?;
+        if log.worker as usize >= self.workers {
+            fs::remove_dir_all(&log.dir).map_err(at(&log.dir))?;
+        }
+        Ok(())
+    }
+}
+
+fn log_is_left(dir: &Path) -> bool {
+    segment::list(dir).is_ok_and(|segments| !segments.is_empty())
+}
+
+/// Renames segments that cannot be read, so that they are kept for whoever wants to look, and are in nobody's way.
+pub(super) fn set_aside(log: &LogSummary) -> Result<(), SpillError> {
+    let is_wholly_bad = |segment: &&SegmentSummary| {
+        let has_fault = log.faults.iter().any(|fault| fault.path == segment.path && !fault.lost.is_empty());
+        segment.records == 0 && has_fault
+    };
+    let bad = log.segments.iter().filter(is_wholly_bad).map(|segment| &segment.path);
+    for path in log.headless.iter().chain(bad).filter(|path| path.exists()) {
+        let aside = path.with_extension("spill.damaged");
+        fs::rename(path, &aside).map_err(at(path))?;
+    }
+    Ok(())
+}
+
+/// Appends records to the logs where they belong.
+struct Mover<'a, 'b> {
+    recovery: &'a Recovery<'b>,
+    ends: &'a mut HashMap<u32, (u64, u32)>,
+    writers: HashMap<u32, (Writer, File)>,
+    moved: u64,
+}
+
+impl Mover<'_, '_> {
+    fn append<M: Message>(&mut self, message: &M, missed: u32) -> Result<(), SpillError> {
+        let owner = worker_of(message.symbol(), self.recovery.workers) as u32;
+        let (next, number) = self.ends.entry(owner).or_insert((0, 1));
+        let names = self.recovery.dictionary.names();
+        let info = FrameInfo { first: *next, durable: 0, opened_ns: wall_clock_ns(), names };
+        if let Some((writer, _)) = self.writers.get_mut(&owner)
+            && writer.frame_is_full()
+        {
+            writer.commit();
+            if writer.has_next_frame() {
+                writer.open_frame(info);
+            } else if let Some((writer, file)) = self.writers.remove(&owner) {
+                close(writer, &file, *next)?;
+            }
+        }
+        let (writer, _) = match self.writers.entry(owner) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let (ready, file) = self.recovery.make_segment(owner, *number)?;
+                *number += 1;
+                entry.insert((Writer::new(ready, self.recovery.geometry, info), file))
+            }
+        };
+        writer.push(message.as_bytes(), missed);
+        *next += 1;
+        self.moved += 1;
+        Ok(())
+    }
+
+    /// Commits, and waits for the disk: what is moved is deleted next. Returns how many records there were.
+    fn finish(mut self) -> Result<u64, SpillError> {
+        for (owner, (mut writer, file)) in self.writers.drain() {
+            writer.commit();
+            close(writer, &file, self.ends.get(&owner).map_or(0, |(next, _)| *next))?;
+        }
+        Ok(self.moved)
+    }
+}
+
+fn close(writer: Writer, file: &File, next: u64) -> Result<(), SpillError> {
+    writer.finish(next);
+    file.sync_all().map_err(at(Path::new("a segment that records were moved to")))
+}

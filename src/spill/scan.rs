@@ -1,0 +1,464 @@
+//! Reading a log from end to end: what is in it, and what is wrong with it.
+//!
+//! A page is valid, never written, opened but not committed, stale, or bad. The end of the log is its last valid
+//! frame, not its first bad page; what lies between two valid frames and is not whole is lost, and their
+//! sequence numbers tell exactly which records that were.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::cursor::{Cursor, Found, Progress};
+use super::format::{FRAME, FrameInfo, Geometry, HeaderFault, Page, RecordType};
+use super::segment::{self, FrameBuffer, OpenFault, SegmentFile};
+
+/// Something that is not as it should be in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file the fault begins.
+    pub offset: u64,
+    /// How many bytes it concerns.
+    pub bytes: u64,
+    /// Sequence numbers of the records that are lost by it; of those that were not replayed before.
+    pub lost: Range<u64>,
+    /// Whether `lost` is certain. Where a crash and damage meet at a log's end, it is what the damaged frame claims.
+    pub exact: bool,
+    /// Whether the lost records had been written to the disk: then it has lost them. If not, a power loss explains it.
+    pub was_durable: bool,
+}
+
+/// The kinds of [`Fault`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// Frames whose checksum is wrong, or that were never committed between others that were.
+    DamagedFrames,
+    /// Whole frames that belong elsewhere.
+    StaleFrames,
+    /// Bad pages after the last good frame: what was being written when the system went down.
+    TornTail,
+    /// The file ends before the segment does.
+    CutShort,
+    /// Records that no segment holds.
+    MissingRecords,
+    /// A whole frame that repeats what came before, or is out of its order.
+    OutOfOrder,
+    /// Neither copy of the segment's header is whole.
+    NoHeader,
+    /// The file does not belong where it is: its name or its worker is not that of its header.
+    Misplaced,
+    /// The system could not read it.
+    Unreadable(String),
+    /// The replay cursor is missing or damaged: replay begins at the first record there is.
+    NoCursor,
+    /// Names are missing from the symbol dictionary: records of those symbols cannot be replayed.
+    Dictionary,
+}
+
+impl Fault {
+    /// How many records are lost by it.
+    pub fn lost_records(&self) -> u64 {
+        self.lost.end - self.lost.start
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match &self.kind {
+            FaultKind::DamagedFrames => "damaged frames",
+            FaultKind::StaleFrames => "frames that belong elsewhere",
+            FaultKind::TornTail => "torn tail",
+            FaultKind::CutShort => "file cut short",
+            FaultKind::MissingRecords => "missing records",
+            FaultKind::OutOfOrder => "frame out of order",
+            FaultKind::NoHeader => "no whole header",
+            FaultKind::Misplaced => "file does not belong here",
+            FaultKind::Unreadable(error) => error,
+            FaultKind::NoCursor => "no whole replay cursor",
+            FaultKind::Dictionary => "names missing from the dictionary",
+        };
+        write!(f, "{}: {what}, {} bytes at offset {}", self.path.display(), self.bytes, self.offset)?;
+        let Range { start, end } = self.lost;
+        if start < end {
+            let (last, count) = (end - 1, end - start);
+            let about = if self.exact { "" } else { "about " };
+            let cause = if self.was_durable { "the disk had them" } else { "never synced to the disk" };
+            write!(f, "; lost: {about}{count} records, sequence {start} to {last} ({cause})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A segment as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentSummary {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its number.
+    pub number: u32,
+    /// When it was made: nanoseconds since the Unix epoch.
+    pub created_ns: u64,
+    /// Bytes that it takes on the disk.
+    pub allocated_bytes: u64,
+    /// What its records are.
+    pub record: RecordType,
+    /// Whole frames.
+    pub frames: u32,
+    /// Records in them.
+    pub records: u64,
+    /// From the first record's sequence number to the one after the last.
+    pub sequences: Range<u64>,
+    pub(crate) life: u64,
+}
+
+/// A worker's log as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSummary {
+    /// The worker's number.
+    pub worker: u32,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The segments that can be read, by number.
+    pub segments: Vec<SegmentSummary>,
+    /// What is wrong, in the order of the log.
+    pub faults: Vec<Fault>,
+    /// Sequence number of the first record that has not been replayed.
+    pub replay_from: u64,
+    /// Sequence number after the last record.
+    pub end: u64,
+    /// Whole records that have not been replayed.
+    pub pending: u64,
+    /// Symbols that the lives of the log's segments had named at least.
+    pub(crate) names: Vec<(u64, u32)>,
+    /// Segments without a whole header.
+    pub(crate) headless: Vec<PathBuf>,
+}
+
+impl LogSummary {
+    /// How many records are lost.
+    pub fn lost(&self) -> u64 {
+        self.faults.iter().map(Fault::lost_records).sum()
+    }
+
+    /// Bytes that the segments take on the disk.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.allocated_bytes).sum()
+    }
+
+    fn note_names(&mut self, life: u64, names: u32) {
+        match self.names.iter_mut().find(|(known, _)| *known == life) {
+            Some((_, most)) => *most = names.max(*most),
+            None => self.names.push((life, names)),
+        }
+    }
+}
+
+/// Why a log cannot be read.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    Io(PathBuf, io::Error),
+    /// A segment of another version, or for other records: which, and what is wrong.
+    Foreign(PathBuf, String),
+}
+
+/// A valid frame, to be looked at by whoever scans.
+pub(crate) struct Frame<'a> {
+    pub(crate) life: u64,
+    pub(crate) geometry: Geometry,
+    pub(crate) info: FrameInfo,
+    /// The records that come next: the first ones of a frame may have been replayed.
+    pub(crate) from: usize,
+    pub(crate) count: usize,
+    pub(crate) page: &'a [u8; FRAME],
+}
+
+impl Frame<'_> {
+    /// The records' sequence numbers, notes and bytes.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, u32, &[u8])> {
+        (self.from..self.count).map(|i| {
+            let record = self.geometry.records(self.page, i, i + 1);
+            (self.info.first + i as u64, self.geometry.note(self.page, i), record)
+        })
+    }
+}
+
+/// Reads the whole log of a worker. `see` is shown each valid frame that has records that were not replayed; `read`
+/// is told of bytes as they are read.
+pub(crate) fn scan(
+    worker: u32,
+    dir: &Path,
+    wanted: Option<&RecordType>,
+    mut see: impl FnMut(Frame<'_>),
+    mut read: impl FnMut(u64),
+) -> Result<LogSummary, ScanError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ScanError::Io(path, error)
+    };
+    let cursor = Cursor::read(dir).map_err(io(&dir.join(super::cursor::FILE)))?;
+    let files = segment::list(dir).map_err(io(dir))?;
+    let mut scanner = Scanner::new(worker, dir, cursor, !files.is_empty());
+    let mut buffer = FrameBuffer::default();
+    for (number, path) in files {
+        match SegmentFile::open(&path) {
+            Ok(file) if (file.id().number, file.id().worker) != (number, worker) => {
+                scanner.whole_file(&path, FaultKind::Misplaced);
+            }
+            Ok(file) => {
+                if let Some(Err(HeaderFault::Foreign(why))) = wanted.map(|wanted| file.header.check_type(wanted)) {
+                    return Err(ScanError::Foreign(path, why));
+                }
+                scanner.segment(&file, &mut buffer, &mut see);
+                read(file.len);
+            }
+            Err(OpenFault::Header(HeaderFault::Foreign(why))) => return Err(ScanError::Foreign(path, why)),
+            Err(OpenFault::Header(HeaderFault::Damaged)) => {
+                scanner.whole_file(&path, FaultKind::NoHeader);
+                scanner.log.headless.push(path);
+            }
+            Err(OpenFault::Io(error)) => scanner.whole_file(&path, FaultKind::Unreadable(error.to_string())),
+        }
+    }
+    Ok(scanner.finish())
+}
+
+/// Pages in a row that are not valid, since the last one that was.
+struct BadRun {
+    kind: FaultKind,
+    path: PathBuf,
+    offset: u64,
+    pages: u64,
+    /// Records that these pages have room for.
+    room: u64,
+    /// Records that they claim to hold.
+    claimed: u64,
+}
+
+struct Scanner {
+    log: LogSummary,
+    cursor: Progress,
+    has_cursor: bool,
+    /// What the next record's sequence number should be, once that is known.
+    expected: Option<u64>,
+    durable: u64,
+    /// Since the last valid frame; those that hold no records at the log's end are no faults.
+    runs: Vec<BadRun>,
+}
+
+impl Scanner {
+    fn new(worker: u32, dir: &Path, found: Found, has_segments: bool) -> Self {
+        let cursor = if let Found::Whole(cursor) = found { cursor } else { Progress::default() };
+        let mut log = LogSummary {
+            worker,
+            dir: dir.to_owned(),
+            segments: Vec::new(),
+            faults: Vec::new(),
+            replay_from: cursor.replayed,
+            end: 0,
+            pending: 0,
+            names: Vec::new(),
+            headless: Vec::new(),
+        };
+        let is_whole = matches!(found, Found::Whole(_));
+        if found == Found::Damaged || (has_segments && !is_whole) {
+            log.faults.push(Fault {
+                kind: FaultKind::NoCursor,
+                path: dir.join(super::cursor::FILE),
+                offset: 0,
+                bytes: 0,
+                lost: 0..0,
+                exact: true,
+                was_durable: false,
+            });
+        }
+        if is_whole {
+            log.note_names(cursor.life, cursor.names);
+        }
+        // Segments that are replayed may be gone or not, so the log may begin before the cursor, but not after it.
+        let expected = is_whole.then_some(cursor.replayed);
+        Self { log, cursor, has_cursor: is_whole, expected, durable: 0, runs: Vec::new() }
+    }
+
+    /// A file that cannot be read for what it is.
+    fn whole_file(&mut self, path: &Path, kind: FaultKind) {
+        let bytes = path.metadata().map_or(0, |meta| meta.len());
+        self.runs.push(BadRun {
+            kind,
+            path: path.to_owned(),
+            offset: 0,
+            pages: bytes / FRAME as u64,
+            room: u64::MAX,
+            claimed: 0,
+        });
+    }
+
+    fn segment(&mut self, file: &SegmentFile, buffer: &mut FrameBuffer, see: &mut impl FnMut(Frame<'_>)) {
+        let id = file.id();
+        let mut summary = SegmentSummary {
+            path: file.path.clone(),
+            number: id.number,
+            created_ns: file.header.created_ns(),
+            allocated_bytes: file.allocated,
+            record: file.header.record_type(),
+            frames: 0,
+            records: 0,
+            sequences: 0..0,
+            life: id.life,
+        };
+        let whole_pages = file.len / FRAME as u64;
+        let cut = file.len < file.header.segment_bytes();
+        let outcome = file.read_frames(1, buffer, |frame, page, bytes| {
+            let is_cut = cut && u64::from(frame) >= whole_pages;
+            match page {
+                Page::Valid(info, count) => {
+                    self.frame(file, frame, info, count, bytes, &mut summary, see);
+                }
+                Page::Zero | Page::Open => self.bad_page(file, frame, FaultKind::MissingRecords, 0),
+                Page::Stale => self.bad_page(file, frame, FaultKind::StaleFrames, 0),
+                Page::Bad(claimed) => {
+                    let kind = if is_cut { FaultKind::CutShort } else { FaultKind::DamagedFrames };
+                    self.bad_page(file, frame, kind, claimed.unwrap_or(0));
+                }
+            }
+            true
+        });
+        if let Err(error) = outcome {
+            self.whole_file(&file.path, FaultKind::Unreadable(error.to_string()));
+        }
+        if summary.frames > 0 {
+            self.log.note_names(id.life, 0);
+        }
+        self.log.segments.push(summary);
+    }
+
+    fn bad_page(&mut self, file: &SegmentFile, frame: u32, kind: FaultKind, claimed: usize) {
+        let (claimed, room) = (claimed as u64, file.geometry.per_frame as u64);
+        if let Some(run) = self.runs.last_mut()
+            && run.kind == kind
+            && run.path == file.path
+        {
+            run.pages += 1;
+            run.room += room;
+            run.claimed += claimed;
+            return;
+        }
+        let offset = u64::from(frame) * FRAME as u64;
+        self.runs.push(BadRun { kind, path: file.path.clone(), offset, pages: 1, room, claimed });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a frame, once")]
+    fn frame(
+        &mut self,
+        file: &SegmentFile,
+        frame: u32,
+        info: FrameInfo,
+        count: usize,
+        page: &[u8; FRAME],
+        summary: &mut SegmentSummary,
+        see: &mut impl FnMut(Frame<'_>),
+    ) {
+        let (first, end) = (info.first, info.first + count as u64);
+        self.durable = self.durable.max(info.durable);
+        self.log.note_names(file.id().life, info.names);
+        let is_first_of_all = self.log.segments.is_empty() && summary.frames == 0;
+        // What was replayed may still be there.
+        let before_cursor = is_first_of_all && self.expected.is_some_and(|expected| first < expected);
+        match self.expected {
+            Some(expected) if first < expected && !before_cursor => {
+                let offset = u64::from(frame) * FRAME as u64;
+                let (kind, path) = (FaultKind::OutOfOrder, file.path.clone());
+                let lost = first..first;
+                self.log.faults.push(Fault {
+                    kind,
+                    path,
+                    offset,
+                    bytes: FRAME as u64,
+                    lost,
+                    exact: true,
+                    was_durable: false,
+                });
+                return;
+            }
+            Some(expected) if first > expected => {
+                if self.runs.is_empty() {
+                    let offset = u64::from(frame) * FRAME as u64;
+                    let (kind, path) = (FaultKind::MissingRecords, file.path.clone());
+                    self.runs.push(BadRun { kind, path, offset, pages: 0, room: u64::MAX, claimed: 0 });
+                }
+                self.settle(expected, first, true);
+            }
+            _ => self.settle(first, first, true),
+        }
+        if summary.frames == 0 {
+            summary.sequences.start = first;
+        }
+        summary.frames += 1;
+        summary.records += count as u64;
+        summary.sequences.end = end;
+        self.expected = Some(end);
+        let from = self.cursor.replayed.saturating_sub(first).min(count as u64) as usize;
+        if from < count {
+            self.log.pending += (count - from) as u64;
+            see(Frame { life: file.id().life, geometry: file.geometry, info, from, count, page });
+        }
+    }
+
+    /// Turns the runs since the last valid frame into faults that share the records from `from` to `to`.
+    fn settle(&mut self, from: u64, to: u64, exact: bool) {
+        let runs = std::mem::take(&mut self.runs);
+        let last = runs.iter().rposition(|run| run.room > 0);
+        let mut next = from;
+        for (i, run) in runs.into_iter().enumerate() {
+            // Only the last run may have frames that were not full.
+            let end = if Some(i) == last { to } else { next.saturating_add(run.room).min(to) };
+            let lost = next.max(self.cursor.replayed)..end.max(self.cursor.replayed);
+            next = end;
+            // Pages that were never written say nothing, unless records are missing.
+            let says_nothing = matches!(run.kind, FaultKind::MissingRecords) && lost.is_empty();
+            if !says_nothing {
+                let was_durable = !lost.is_empty() && lost.end <= self.durable;
+                let bytes = run.pages * FRAME as u64;
+                let (kind, path, offset) = (run.kind, run.path, run.offset);
+                self.log.faults.push(Fault { kind, path, offset, bytes, lost, exact, was_durable });
+            }
+        }
+    }
+
+    fn finish(mut self) -> LogSummary {
+        let end = self.expected.unwrap_or(0);
+        let claimed: u64 = self.runs.iter().map(|run| run.claimed).sum();
+        let (known, exact) = match self.cursor.clean {
+            true => (self.cursor.appended, true),
+            false => (self.cursor.appended.max(end + claimed), claimed == 0),
+        };
+        let known = known.max(end);
+        if known > end && self.runs.is_empty() {
+            let path = self.log.segments.last().map_or_else(|| self.log.dir.clone(), |segment| segment.path.clone());
+            let kind = FaultKind::MissingRecords;
+            self.runs.push(BadRun { kind, path, offset: 0, pages: 0, room: u64::MAX, claimed: 0 });
+        }
+        if known == end {
+            // Nothing was lost, so what is bad there was being written when the process or the system ended.
+            for run in &mut self.runs {
+                if run.kind == FaultKind::DamagedFrames {
+                    run.kind = FaultKind::TornTail;
+                }
+            }
+        }
+        self.settle(end, known, exact);
+        self.log.end = known;
+        if !self.has_cursor {
+            let first = self.log.segments.iter().find(|segment| segment.records > 0);
+            self.log.replay_from = first.map_or(known, |segment| segment.sequences.start);
+        }
+        self.log
+    }
+}

@@ -1,0 +1,213 @@
+//! Segment files: how they are made, found, and read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::format::{FRAME, Geometry, HeaderFault, Page, RecordType, SegmentHeader, SegmentId, check_page, zero_page};
+use super::map::SharedMap;
+use crate::message::wall_clock_ns;
+
+const SUFFIX: &str = ".spill";
+/// Bytes that are read at a time.
+const READ: usize = 256 * FRAME;
+
+/// The file of a segment.
+pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:010}{SUFFIX}"))
+}
+
+/// The segments in a directory, by number.
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_suffix(SUFFIX)).and_then(|digits| digits.parse().ok());
+        found.extend(number.map(|number| (number, path.clone())));
+    }
+    found.sort_unstable_by_key(|(number, _)| *number);
+    Ok(found)
+}
+
+/// A segment that is ready to be written.
+pub(crate) struct NewSegment {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    pub(crate) map: SharedMap,
+    pub(crate) bytes: u64,
+}
+
+/// Makes a segment: exclusively, with all its blocks allocated, and mapped. A full disk shows here, as an error.
+pub(crate) fn create(
+    dir: &Path,
+    id: SegmentId,
+    record: &RecordType,
+    geometry: Geometry,
+    bytes: u64,
+) -> io::Result<NewSegment> {
+    let path = path(dir, id.number);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    let fill = || {
+        allocate(&file, bytes)?;
+        let mut page = zero_page();
+        let header = SegmentHeader::new(id, record, geometry, bytes, wall_clock_ns());
+        page[..size_of::<SegmentHeader>()].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
+        file.write_all_at(&page[..], 0)?;
+        file.write_all_at(&page[..], bytes - FRAME as u64)?;
+        SharedMap::new(&file, bytes as usize)
+    };
+    match fill() {
+        Ok(map) => Ok(NewSegment { path, file, map, bytes }),
+        Err(error) => {
+            let _ = fs::remove_file(&path);
+            Err(error)
+        }
+    }
+}
+
+/// Gives a file its blocks, so that writing to it by way of memory can never run out of them.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // A file system that cannot allocate has to be written to.
+    let zeros = vec![0; READ];
+    let mut at = 0;
+    while at < bytes {
+        let some = zeros.len().min((bytes - at) as usize);
+        file.write_all_at(&zeros[..some], at)?;
+        at += some as u64;
+    }
+    Ok(())
+}
+
+/// A segment that is there, to be read.
+pub(crate) struct SegmentFile {
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) geometry: Geometry,
+    /// Bytes that the file has: fewer than the header says if it was cut.
+    pub(crate) len: u64,
+    /// Bytes that it takes on the disk.
+    pub(crate) allocated: u64,
+    file: File,
+}
+
+/// Why a segment cannot be read.
+#[derive(Debug)]
+pub(crate) enum OpenFault {
+    Io(io::Error),
+    Header(HeaderFault),
+}
+
+impl From<io::Error> for OpenFault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<HeaderFault> for OpenFault {
+    fn from(fault: HeaderFault) -> Self {
+        Self::Header(fault)
+    }
+}
+
+impl SegmentFile {
+    /// Opens a segment; a symbolic link is not followed.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenFault> {
+        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+        let meta = file.metadata()?;
+        let (mut first, mut last) = (zero_page(), zero_page());
+        read_up_to(&file, &mut first[..], 0)?;
+        if meta.len() >= 2 * FRAME as u64 {
+            // Where the last page is, if nothing was cut off.
+            read_up_to(&file, &mut last[..], meta.len() / FRAME as u64 * FRAME as u64 - FRAME as u64)?;
+        }
+        let header = SegmentHeader::read(&first[..], &last[..])?;
+        let geometry = header.geometry()?;
+        Ok(Self { path: path.to_owned(), header, geometry, len: meta.len(), allocated: meta.blocks() * 512, file })
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.header.id()
+    }
+
+    /// Frames that a whole segment has.
+    pub(crate) fn frames(&self) -> u32 {
+        frames_of(self.header.segment_bytes())
+    }
+
+    /// Looks at frames in order, beginning with this one (the first is 1), until `see` says that it has seen enough. A page
+    /// that was cut off, in whole or in part, is bad.
+    pub(crate) fn read_frames(
+        &self,
+        from: u32,
+        buffer: &mut FrameBuffer,
+        mut see: impl FnMut(u32, Page, &[u8; FRAME]) -> bool,
+    ) -> io::Result<()> {
+        let (id, frames) = (self.id(), self.frames());
+        let mut next = from;
+        while next <= frames {
+            let want = buffer.0.len().min((frames - next + 1) as usize);
+            let bytes = buffer.0[..want].as_flattened_mut();
+            let got = read_up_to(&self.file, bytes, u64::from(next) * FRAME as u64)?;
+            for (i, page) in buffer.0[..want].iter().enumerate() {
+                let missing = got < (i + 1) * FRAME;
+                let checked = if missing { Page::Bad(None) } else { check_page(page, id, next, self.geometry) };
+                if !see(next, checked, page) {
+                    return Ok(());
+                }
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Frames of a segment: all pages but the two that hold the header.
+pub(crate) fn frames_of(segment_bytes: u64) -> u32 {
+    (segment_bytes / FRAME as u64).saturating_sub(2).min(u64::from(u32::MAX) - 2) as u32
+}
+
+/// What frames are read into.
+pub(crate) struct FrameBuffer(Vec<[u8; FRAME]>);
+
+impl FrameBuffer {
+    pub(crate) fn new(frames: usize) -> Self {
+        Self(vec![[0; FRAME]; frames])
+    }
+}
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        Self::new(READ / FRAME)
+    }
+}
+
+/// Reads until the buffer is full or the file is at its end; returns how much that was.
+fn read_up_to(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<usize> {
+    let wanted = buffer.len();
+    while !buffer.is_empty() {
+        match file.read_at(buffer, at) {
+            Ok(0) => break,
+            Ok(got) => {
+                buffer = &mut buffer[got..];
+                at += got as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(wanted - buffer.len())
+}

@@ -1,0 +1,363 @@
+//! The directory of a log: locked, recovered, and opened for each worker.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::budget::{Budget, Shortage};
+use super::config::{Durability, OnDamage, SpillConfig};
+use super::cursor::{Cursor, Progress};
+use super::dictionary::{self, Dictionary};
+use super::format::{Geometry, RecordType};
+use super::keeper::{Held, Keeper, State};
+use super::log::SpillLog;
+use super::reader::Reader;
+use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
+use super::scan::{Fault, ScanError};
+use super::shared::{LogShared, Notify};
+use super::syncer::{SyncTargets, Syncer};
+use super::writer::Extent;
+use crate::message::Message;
+use crate::symbols::{Symbols, SymbolsFull};
+
+const LOCK: &str = "lock";
+
+/// Why a spill log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpillError {
+    /// A setting makes no sense.
+    #[error("spill log: {0}")]
+    Config(String),
+    /// A file or directory cannot be made, read or written.
+    #[error("spill log: {}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("spill log: {} is in use by process {pid}: stop it, or give each process a directory of its own", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The process, as far as its lock file tells.
+        pid: String,
+    },
+    /// A segment is of another version, or holds other messages. It was left as it is.
+    #[error(
+        "spill log: {}: {why}; the segment was left as it is: replay it with the program that wrote it, or move it away",
+        path.display()
+    )]
+    Foreign {
+        /// The segment.
+        path: PathBuf,
+        /// What it is, and what is wanted.
+        why: String,
+    },
+    /// The log is damaged, and [`OnDamage::Fail`] is set. It was left as it is.
+    #[error("spill log: damaged, and on_damage is `fail`: {}", list(faults))]
+    Damaged {
+        /// What is wrong.
+        faults: Vec<Fault>,
+    },
+    /// The registry has no room for the log's symbols.
+    #[error("spill log: {0}")]
+    Symbols(#[from] SymbolsFull),
+    /// Records have to move to other workers' logs, as the number of workers or the ids of symbols have changed.
+    #[error(
+        "spill log: no room to move records to the workers that their symbols have now: {} of {bytes} bytes: {error}; make \
+         room, or start with as many workers as before",
+        path.display()
+    )]
+    NoRoomToMove {
+        /// The segment that could not be made.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<ScanError> for SpillError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Io(path, error) => Self::Io { path, error },
+            ScanError::Foreign(path, why) => Self::Foreign { path, why },
+        }
+    }
+}
+
+/// Names the file that an error is about.
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> SpillError {
+    let path = path.to_owned();
+    move |error| SpillError::Io { path: path.clone(), error }
+}
+
+/// A number that is most likely unique: std's hash keys are random.
+pub(super) fn random() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(crate::message::wall_clock_ns());
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+/// What all logs of a directory have in common, and lives until the last of them is gone.
+pub(super) struct StoreHandle {
+    root: PathBuf,
+    /// Its lock ends with it.
+    _lock: File,
+    /// The registry knows it, too, as long as it is here.
+    dictionary: Arc<Dictionary>,
+}
+
+/// Deletes the dictionary if no segment needs it.
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        let is_empty = super::recovery::worker_dirs(&self.root).is_ok_and(|workers| {
+            let is_empty =
+                |worker: &u32| super::segment::list(&worker_dir(&self.root, *worker)).is_ok_and(|s| s.is_empty());
+            workers.iter().all(is_empty)
+        });
+        if is_empty {
+            let _ = fs::remove_file(dictionary::path(&self.root, self.dictionary.life()));
+        }
+    }
+}
+
+/// Opens the logs of all workers: recovers what earlier processes have left, and starts the helper threads.
+///
+/// A pipeline does that by itself: see [`PipelineBuilder::spill`](crate::PipelineBuilder::spill). Symbols of the log are
+/// interned into `symbols`; a symbol's messages belong into the log of its worker, as
+/// [`worker_of`](super::worker_of) says.
+///
+/// # Errors
+/// See [`SpillError`]. The log is left as it was.
+pub fn open<M: Message>(
+    config: &SpillConfig,
+    symbols: &Arc<Symbols>,
+    workers: usize,
+) -> Result<(Vec<SpillLog<M>>, RecoveryReport), SpillError> {
+    let notify = (0..workers).map(|_| Arc::new(|| ()) as Notify).collect();
+    open_for(config, symbols, notify, &mut |_, _| {})
+}
+
+/// As [`open`], for as many workers as there are `notify`. `progress` is told of bytes read and bytes to read.
+pub(crate) fn open_for<M: Message>(
+    config: &SpillConfig,
+    symbols: &Arc<Symbols>,
+    notify: Vec<Notify>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Vec<SpillLog<M>>, RecoveryReport), SpillError> {
+    let workers = notify.len();
+    config.check(workers).map_err(SpillError::Config)?;
+    let geometry = Geometry::of(size_of::<M>()).ok_or_else(|| {
+        SpillError::Config(format!("a message of {} bytes does not fit into a frame of 4096", size_of::<M>()))
+    })?;
+    let root = &config.dir;
+    make_dir(root)?;
+    let lock = lock(root)?;
+    let mut lives = Lives::read(root, symbols)?;
+    let dictionary = Dictionary::create(root, random(), config.durability == Durability::Strict);
+    let dictionary = Arc::new(dictionary.map_err(at(root))?);
+    symbols.attach(&dictionary);
+    let store = Arc::new(StoreHandle { root: root.clone(), _lock: lock, dictionary: Arc::clone(&dictionary) });
+    for worker in 0..workers as u32 {
+        make_dir(&worker_dir(root, worker))?;
+    }
+    let record = RecordType::of::<M>();
+    let segment_bytes = config.segment_bytes;
+    let mut recovery = Recovery {
+        root,
+        symbols,
+        workers,
+        record: &record,
+        geometry,
+        segment_bytes,
+        dictionary: &dictionary,
+        lives: &mut lives,
+    };
+    let (mut report, all) = recover::<M>(&mut recovery, config, progress)?;
+
+    let used = all.iter().map(|found| found.log.allocated_bytes()).sum();
+    let budget = Arc::new(Budget::new(config.budget_bytes, config.free_space_floor_bytes, root.clone(), used));
+    let open = Opening { config, symbols, store: &store, lives: &lives, budget: &budget, record: &record, geometry };
+    let mut logs = Vec::with_capacity(workers);
+    let found = all.into_iter().filter(|found| (found.log.worker as usize) < workers);
+    for (found, notify) in found.zip(notify) {
+        report.logs.push(found.log.clone());
+        logs.push(open.log::<M>(found, notify)?);
+    }
+    remove_old_dictionaries(root, &dictionary, &report);
+    Ok((logs, report))
+}
+
+/// Reads all logs, and moves records where that is needed.
+fn recover<M: Message>(
+    recovery: &mut Recovery<'_>,
+    config: &SpillConfig,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(RecoveryReport, Vec<Recovered>), SpillError> {
+    let mut report = RecoveryReport::default();
+    let total = total_bytes(recovery.root)?;
+    let mut done = 0;
+    let mut read = |bytes| {
+        done += bytes;
+        progress(done, total);
+    };
+    let all = recovery.read_all::<M>(&mut read)?;
+    let faults: Vec<Fault> = all.iter().flat_map(|found| found.log.faults.clone()).collect();
+    if config.on_damage == OnDamage::Fail && !faults.is_empty() {
+        return Err(SpillError::Damaged { faults });
+    }
+    let is_home = !all.iter().any(Recovered::is_misplaced);
+    if is_home {
+        return Ok((report, all));
+    }
+    recovery.move_home::<M>(all, &mut report)?;
+    let all = recovery.read_all::<M>(&mut |_| {})?;
+    Ok((report, all))
+}
+
+fn total_bytes(root: &Path) -> Result<u64, SpillError> {
+    let mut total = 0;
+    for worker in super::recovery::worker_dirs(root).map_err(at(root))? {
+        let dir = worker_dir(root, worker);
+        for (_, path) in super::segment::list(&dir).map_err(at(&dir))? {
+            total += path.metadata().map_or(0, |meta| meta.len());
+        }
+    }
+    Ok(total)
+}
+
+fn make_dir(dir: &Path) -> Result<(), SpillError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))
+}
+
+/// Locks the directory for this process.
+fn lock(root: &Path) -> Result<File, SpillError> {
+    let path = root.join(LOCK);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = file.map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Only to tell others; the lock is what counts.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+            Err(SpillError::Locked { dir: root.to_owned(), pid })
+        }
+        Err(TryLockError::Error(error)) => Err(at(&path)(error)),
+    }
+}
+
+/// Deletes dictionaries that no segment needs. One that stays is no harm.
+fn remove_old_dictionaries(root: &Path, dictionary: &Dictionary, report: &RecoveryReport) {
+    let needed = |life| report.logs.iter().flat_map(|log| &log.segments).any(|segment| segment.life == life);
+    for life in dictionary::lives(root).unwrap_or_default() {
+        if life != dictionary.life() && !needed(life) {
+            let _ = fs::remove_file(dictionary::path(root, life));
+        }
+    }
+}
+
+/// What the logs of a store are opened with.
+struct Opening<'a> {
+    config: &'a SpillConfig,
+    symbols: &'a Arc<Symbols>,
+    store: &'a Arc<StoreHandle>,
+    lives: &'a Lives,
+    budget: &'a Arc<Budget>,
+    record: &'a RecordType,
+    geometry: Geometry,
+}
+
+impl Opening<'_> {
+    /// A worker's log, after recovery.
+    fn log<M: Message>(&self, found: Recovered, notify: Notify) -> Result<SpillLog<M>, SpillError> {
+        let Recovered { log, pending, .. } = found;
+        set_aside(&log)?;
+        let held = log.segments.iter().filter(|segment| segment.path.exists()).map(|segment| Held {
+            number: segment.number,
+            path: segment.path.clone(),
+            bytes: segment.allocated_bytes,
+            extent: Arc::new(Extent::complete(segment.sequences.start, segment.sequences.end)),
+            ids: Some(Arc::new(self.lives.map(segment.life))),
+            map: None,
+            present: 0,
+        });
+        let dictionary = Arc::clone(&self.store.dictionary);
+        let shared =
+            Arc::new(LogShared::new(log.worker, log.dir.clone(), dictionary, notify, log.replay_from, log.end));
+        let targets = SyncTargets::default();
+        let durability = self.config.durability;
+        let mut keeper = Keeper {
+            shared: Arc::clone(&shared),
+            symbols: Arc::clone(self.symbols),
+            budget: Arc::clone(self.budget),
+            durability,
+            record: self.record.clone(),
+            geometry: self.geometry,
+            segment_bytes: self.config.segment_bytes,
+            next_number: log.segments.last().map_or(0, |segment| segment.number) + 1,
+            held: held.collect(),
+            targets: targets.clone(),
+            cursor: Cursor::open(&log.dir).map_err(at(&log.dir))?,
+            saved: Progress { replayed: log.replay_from, ..Progress::default() },
+            state: State::default(),
+            reader: Reader::new(),
+        };
+        match keeper.prepare() {
+            Ok(()) => {}
+            // A file that cannot be made is an error; a lack of room will pass, and what is there has to be replayed.
+            Err(Shortage::Io(error)) if error.kind() != io::ErrorKind::StorageFull => return Err(at(&log.dir)(error)),
+            Err(shortage) => keeper.tell_shortage(&shortage),
+        }
+        let mut helpers = Vec::new();
+        if let Durability::Interval(interval) = durability {
+            let syncer = Syncer { shared: Arc::clone(&shared), targets, interval };
+            helpers.push(spawn(&format!("plimsoll-sync{}", log.worker), move || syncer.run())?);
+        }
+        helpers.push(spawn(&format!("plimsoll-log{}", log.worker), move || keeper.run())?);
+        Ok(SpillLog {
+            helpers,
+            symbols: Arc::clone(self.symbols),
+            geometry: self.geometry,
+            durability,
+            writer: None,
+            next: log.end,
+            committed: log.end,
+            out_of_room: false,
+            blocked: false,
+            replay_next: log.replay_from,
+            portion: None,
+            pending,
+            pending_total: log.pending,
+            known_losses: log.faults.iter().map(|fault| fault.lost.clone()).filter(|lost| !lost.is_empty()).collect(),
+            lost: 0,
+            shared,
+            _store: Arc::clone(self.store),
+        })
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, SpillError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(at(Path::new(name)))
+}

@@ -1,0 +1,180 @@
+//! Filling a segment, frame by frame. This is the hot path of spilling: a copy, and now and then a checksum.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zerocopy::IntoBytes;
+
+use super::format::{COMMIT_AT, FRAME, FrameChecksum, FrameHeader, FrameInfo, Geometry, SegmentId};
+use super::map::{SharedMap, WriterMap};
+use super::segment::frames_of;
+
+/// Which records a segment holds, for the keeper to see.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    /// Sequence number of the first record; `UNSET` while there is none.
+    first: AtomicU64,
+    /// Sequence number after the last record; `UNSET` while the segment is written to.
+    end: AtomicU64,
+    /// The frame that is being filled.
+    frame: AtomicU64,
+}
+
+const UNSET: u64 = u64::MAX;
+
+impl Extent {
+    pub(crate) fn unused() -> Self {
+        Self { first: AtomicU64::new(UNSET), end: AtomicU64::new(UNSET), frame: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn complete(first: u64, end: u64) -> Self {
+        Self { first: AtomicU64::new(first), end: AtomicU64::new(end), frame: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn first(&self) -> Option<u64> {
+        Some(self.first.load(Ordering::Acquire)).filter(|first| *first != UNSET)
+    }
+
+    pub(crate) fn end(&self) -> Option<u64> {
+        Some(self.end.load(Ordering::Acquire)).filter(|end| *end != UNSET)
+    }
+
+    pub(crate) fn frame(&self) -> u32 {
+        self.frame.load(Ordering::Relaxed) as u32
+    }
+}
+
+/// A prepared segment that waits for its writer.
+pub(crate) struct ReadySegment {
+    pub(crate) id: SegmentId,
+    pub(crate) map: SharedMap,
+    pub(crate) bytes: u64,
+    pub(crate) extent: Arc<Extent>,
+}
+
+/// The writer of one segment.
+pub(crate) struct Writer {
+    id: SegmentId,
+    map: WriterMap,
+    geometry: Geometry,
+    /// The last frame there is.
+    frames: u32,
+    /// The frame that is being filled, from 1.
+    frame: u32,
+    /// Where it begins.
+    at: usize,
+    /// Records in it, and how many of them are committed.
+    used: usize,
+    committed: usize,
+    checksum: FrameChecksum,
+    /// Sequence number of the segment's first record.
+    first: u64,
+    extent: Arc<Extent>,
+}
+
+impl Writer {
+    /// Opens the first frame of a segment. Its first record has the sequence number that `info` says.
+    pub(crate) fn new(segment: ReadySegment, geometry: Geometry, info: FrameInfo) -> Self {
+        let ReadySegment { id, map, bytes, extent } = segment;
+        extent.first.store(info.first, Ordering::Release);
+        let mut this = Self {
+            id,
+            map: WriterMap::new(map),
+            geometry,
+            frames: frames_of(bytes),
+            frame: 0,
+            at: 0,
+            used: 0,
+            committed: 0,
+            checksum: FrameChecksum::new(&[0; FRAME]),
+            first: info.first,
+            extent,
+        };
+        this.open_frame(info);
+        this
+    }
+
+    /// Sequence number of the segment's first record.
+    #[inline]
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Whether the frame in hand has no room.
+    #[inline]
+    pub(crate) fn frame_is_full(&self) -> bool {
+        self.used == self.geometry.per_frame
+    }
+
+    /// Whether there is another frame after the one in hand.
+    pub(crate) fn has_next_frame(&self) -> bool {
+        self.frame < self.frames
+    }
+
+    /// Opens the next frame. The one in hand is full and committed.
+    pub(crate) fn open_frame(&mut self, info: FrameInfo) {
+        debug_assert!(self.has_next_frame() && self.committed == self.used);
+        self.frame += 1;
+        self.at = self.frame as usize * FRAME;
+        self.used = 0;
+        self.committed = 0;
+        let header = FrameHeader::new(self.id, self.frame, info);
+        self.map.write(self.at, header.as_bytes());
+        self.checksum = FrameChecksum::new(header.as_bytes());
+        self.extent.frame.store(u64::from(self.frame), Ordering::Relaxed);
+    }
+
+    /// Copies a record into the frame in hand, which has room, and a note beside it.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &[u8], note: u32) {
+        debug_assert!(!self.frame_is_full() && record.len() == self.geometry.record);
+        self.map.write(self.at + self.geometry.record_at(self.used), record);
+        if note != 0 {
+            self.map.write(self.at + self.geometry.note_at(self.used), &note.to_le_bytes());
+        }
+        self.used += 1;
+    }
+
+    /// Makes all records of the frame in hand count; returns how many did not before.
+    pub(crate) fn commit(&mut self) -> usize {
+        let new = self.used - self.committed;
+        if new > 0 {
+            let page = self.map.bytes(self.at, FRAME);
+            self.checksum.add(self.geometry, page, self.committed, self.used);
+            let word = self.checksum.commit_word(self.used);
+            self.map.commit(self.at + COMMIT_AT, word);
+            self.committed = self.used;
+        }
+        new
+    }
+
+    /// Waits until the frames from this one to the one in hand are on the disk.
+    pub(crate) fn sync_from(&self, frame: u32) -> std::io::Result<()> {
+        let from = frame as usize * FRAME;
+        self.map.shared().sync(from, self.at + FRAME - from)
+    }
+
+    /// Where a committed record is: its frame, its place in it, and how many are committed there.
+    pub(crate) fn locate(&self, sequence: u64) -> (u32, usize, usize) {
+        let offset = sequence - self.first;
+        let per_frame = self.geometry.per_frame as u64;
+        let frame = (offset / per_frame) as u32 + 1;
+        let committed = if frame == self.frame { self.committed } else { self.geometry.per_frame };
+        (frame, (offset % per_frame) as usize, committed)
+    }
+
+    /// A frame's page.
+    pub(crate) fn page(&self, frame: u32) -> &[u8] {
+        self.map.bytes(frame as usize * FRAME, FRAME)
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    /// Leaves the segment. All is committed.
+    pub(crate) fn finish(self, next: u64) {
+        debug_assert!(self.committed == self.used);
+        self.extent.end.store(next, Ordering::Release);
+    }
+}
