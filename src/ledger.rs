@@ -11,6 +11,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::degradation::ShedReason;
 use crate::lane::LaneCounters;
+use crate::spill::SpillStats;
 use crate::symbols::{MessagePriority, Tier};
 use crate::telemetry::{LatencyHistogram, LatencySnapshot};
 
@@ -49,6 +50,13 @@ pub(crate) struct WorkerCounters {
     shed: [[Tally; REASONS]; TIERS],
     /// Calls of `on_gap`.
     pub(crate) gaps: Tally,
+    /// Written to the spill log; read back from it and handed to the handler; waiting in it; lost from it.
+    pub(crate) spilled: Tally,
+    pub(crate) replayed: Tally,
+    pub(crate) spill_pending: Tally,
+    pub(crate) spill_lost: Tally,
+    /// Found in the spill log at the start.
+    pub(crate) recovered: Tally,
     /// Receive to processed, by priority.
     pub(crate) latency: [LatencyHistogram; PRIORITIES],
     /// Nothing to do at the moment. The monitor samples it for the busy share.
@@ -70,6 +78,8 @@ pub(crate) struct Counters {
     pub(crate) lanes: Vec<Vec<Arc<LaneCounters>>>,
     /// Messages offered, by producer.
     pub(crate) offered: Vec<Arc<CachePadded<Tally>>>,
+    /// Of the workers' spill logs; empty without.
+    pub(crate) spill: Vec<Arc<SpillStats>>,
 }
 
 impl Counters {
@@ -90,12 +100,13 @@ impl Counters {
             refused: sum(|w| w.refused),
             full: sum(|w| w.full),
             processed_live: sum(|w| w.processed_live),
-            spilled: 0,
+            spilled: sum(|w| w.spilled),
             shed: sum(|w| w.shed),
             in_flight: sum(|w| w.in_flight),
-            replayed: 0,
-            spill_pending: 0,
-            spill_lost: 0,
+            recovered: sum(|w| w.recovered),
+            replayed: sum(|w| w.replayed),
+            spill_pending: sum(|w| w.spill_pending),
+            spill_lost: sum(|w| w.spill_lost),
             processed_by_priority: std::array::from_fn(|i| self.workers.iter().map(|w| w.processed[i].get()).sum()),
             shed_by,
             workers,
@@ -142,17 +153,18 @@ impl ShedCounts {
 
 /// Where every message went.
 ///
-/// At every quiet moment (nothing being offered, producers flushed) these hold in sum, and the second for each worker; the
-/// left and right sides are counted apart, so that [`check`](Self::check) can fail:
+/// At every quiet moment (nothing being offered, producers flushed) these hold in sum, and the second and third for each
+/// worker; the left and right sides are counted apart, so that [`check`](Self::check) can fail:
 ///
 /// ```text
-/// offered   = accepted + refused + full
-/// accepted  = processed_live + spilled + shed + in_flight
-/// spilled   = replayed + spill_pending + spill_lost
-/// processed = processed_live + replayed
+/// offered             = accepted + refused + full
+/// accepted            = processed_live + spilled + shed + in_flight
+/// spilled + recovered = replayed + spill_pending + spill_lost
+/// processed           = processed_live + replayed
 /// ```
 ///
-/// Without a spill log the four spill figures are 0.
+/// Without a spill log, `spilled` and the figures of the third line are 0. `recovered` is what an earlier process had left in
+/// the log; after a crash that includes some that it had replayed already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Serialize))]
 pub struct Ledger {
@@ -172,6 +184,8 @@ pub struct Ledger {
     pub shed: u64,
     /// In a lane, not yet finished.
     pub in_flight: u64,
+    /// Found in the spill log at the start, what was lost of it included.
+    pub recovered: u64,
     /// Read back from the spill log and handed to the handler.
     pub replayed: u64,
     /// In the spill log.
@@ -199,12 +213,22 @@ pub struct WorkerLedger {
     pub full: u64,
     /// Handed to the handler as they came.
     pub processed_live: u64,
-    /// Of those, with enrichment.
+    /// Messages that were enriched, replayed ones included.
     pub enriched: u64,
+    /// Written to the spill log.
+    pub spilled: u64,
     /// Dropped.
     pub shed: u64,
     /// In a lane, not yet finished.
     pub in_flight: u64,
+    /// Found in the worker's spill log at the start, what was lost of it included.
+    pub recovered: u64,
+    /// Read back from the spill log and handed to the handler.
+    pub replayed: u64,
+    /// In the worker's spill log.
+    pub spill_pending: u64,
+    /// Lost from the spill log by a fault that was reported.
+    pub spill_lost: u64,
     /// How often `on_gap` was called.
     pub gaps: u64,
     /// `shed`, broken down.
@@ -223,8 +247,13 @@ impl WorkerLedger {
             full: sum(|lane| lane.full.get()),
             processed_live: worker.processed.iter().map(Tally::get).sum(),
             enriched: worker.enriched.get(),
+            spilled: worker.spilled.get(),
             shed: shed_by.total(),
             in_flight,
+            recovered: worker.recovered.get(),
+            replayed: worker.replayed.get(),
+            spill_pending: worker.spill_pending.get(),
+            spill_lost: worker.spill_lost.get(),
             gaps: worker.gaps.get(),
             shed_by,
         }
@@ -232,7 +261,12 @@ impl WorkerLedger {
 
     /// What this worker's messages ended as.
     fn accounted(&self) -> u64 {
-        self.processed_live + self.shed + self.in_flight
+        self.processed_live + self.spilled + self.shed + self.in_flight
+    }
+
+    /// What those in its spill log ended as.
+    fn spill_accounted(&self) -> u64 {
+        self.replayed + self.spill_pending + self.spill_lost
     }
 }
 
@@ -273,13 +307,15 @@ impl Ledger {
             self.processed_live + self.spilled + self.shed + self.in_flight,
         )?;
         check(
-            "spilled = replayed + spill_pending + spill_lost",
-            self.spilled,
+            "spilled + recovered = replayed + spill_pending + spill_lost",
+            self.spilled + self.recovered,
             self.replayed + self.spill_pending + self.spill_lost,
         )?;
         for (i, worker) in self.workers.iter().enumerate() {
-            let identity = format!("worker {i}: accepted = processed_live + shed + in_flight");
+            let identity = format!("worker {i}: accepted = processed_live + spilled + shed + in_flight");
             check(&identity, worker.accepted, worker.accounted())?;
+            let identity = format!("worker {i}: spilled + recovered = replayed + spill_pending + spill_lost");
+            check(&identity, worker.spilled + worker.recovered, worker.spill_accounted())?;
         }
         Ok(())
     }

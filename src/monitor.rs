@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, Transition};
+use crate::lane::Waker;
 use crate::ledger::Counters;
 use crate::signals::{LagSource, MemorySource};
 use crate::telemetry::{Exporter, Sample};
@@ -58,6 +59,8 @@ pub(crate) struct Monitor {
     pub(crate) memory: Box<dyn MemorySource>,
     pub(crate) exporter: Option<Exporter>,
     pub(crate) on_transition: Option<OnTransition>,
+    /// Of all workers: one that waits may have to replay at a lower level.
+    pub(crate) wakers: Vec<Arc<Waker>>,
     pub(crate) interval: Duration,
     pub(crate) start: Instant,
     /// Transitions that were logged and told of.
@@ -138,6 +141,7 @@ impl Monitor {
         drop(manager);
         if level != self.published.policy().level {
             self.published.publish(level);
+            self.wakers.iter().for_each(|waker| waker.wake_if_parked());
         }
         for transition in &transitions {
             log(transition);

@@ -5,184 +5,19 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use plimsoll::spill::AtShutdown;
 use plimsoll::{
     Context, DegradationLevel, Failure, Finished, Ingress, MessagePriority, Offer, Pipeline, PipelineBuilder,
-    ShedReason, SymbolId, Tick, Tier, WaitStrategy,
+    ShedReason, SymbolId, Tick, Tier,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use support::recorder::{Event, OfferedBySymbol, Recorder, check_events};
-use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, reference, trade, wait_until};
-
-const STRATEGIES: [WaitStrategy; 3] = [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark];
-
-/// What happens in one randomised run.
-#[derive(Clone, Debug)]
-struct Plan {
-    producers: usize,
-    workers: usize,
-    lane_capacity: usize,
-    wait: usize,
-    /// Calls that each producer makes.
-    calls: u32,
-    slow_every: u64,
-    seed: u64,
-    steps: Vec<Step>,
-    /// Shut down after the last step, instead of waiting for the producers.
-    shutdown: bool,
-}
-
-/// What the main thread does while the producers work.
-#[derive(Clone, Debug)]
-enum Step {
-    /// Forces a level and waits until it is in force.
-    Level(usize),
-    /// Lets the producers make this many more calls.
-    Calls(usize),
-}
-
-fn plan() -> impl Strategy<Value = Plan> {
-    let step = prop_oneof![(0usize..5).prop_map(Step::Level), (1usize..800).prop_map(Step::Calls)];
-    // A spinning worker keeps a core from the others, so it comes less often.
-    let wait = prop_oneof![1 => Just(0usize), 4 => 1usize..3];
-    let sizes = (1usize..=3, 1usize..=4, 1usize..1500, wait, 300u32..2000);
-    let rest = (prop_oneof![Just(0u64), 2u64..60], any::<u64>(), prop::collection::vec(step, 1..14), any::<bool>());
-    (sizes, rest).prop_map(|((producers, workers, lane_capacity, wait, calls), (slow_every, seed, steps, shutdown))| {
-        Plan { producers, workers, lane_capacity, wait, calls, slow_every, seed, steps, shutdown }
-    })
-}
-
-/// What a producer counted from the answers it got.
-#[derive(Clone, Debug, Default)]
-struct Answers {
-    accepted: u64,
-    refused: u64,
-    full: u64,
-    by_symbol: OfferedBySymbol,
-}
-
-impl Answers {
-    fn offered(&self) -> u64 {
-        self.by_symbol.values().sum()
-    }
-}
-
-/// A feed thread that mixes all calls there are.
-struct Producer {
-    number: u16,
-    feed: Ingress<Tick>,
-    random: u64,
-    answers: Answers,
-}
-
-impl Producer {
-    fn random(&mut self, below: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % below
-    }
-
-    /// The next tick of a random symbol.
-    fn tick(&mut self) -> Tick {
-        let symbol = SymbolId::new(self.random(7) as u32);
-        let next = self.answers.by_symbol.entry(symbol).or_insert(0);
-        *next += 1;
-        let sequence = *next;
-        let make = if self.random(8) == 0 { reference } else { trade };
-        Tick { flags: self.number, ..make(symbol, sequence) }
-    }
-
-    fn call(&mut self) {
-        match self.random(32) {
-            0 => self.feed.flush(),
-            1 => std::thread::yield_now(),
-            2..6 => {
-                let count = self.random(150);
-                let ticks: Vec<Tick> = (0..count).map(|_| self.tick()).collect();
-                let offered = self.feed.offer_slice(&ticks);
-                assert_eq!(offered.accepted + offered.refused + offered.full, ticks.len());
-                self.answers.accepted += offered.accepted as u64;
-                self.answers.refused += offered.refused as u64;
-                self.answers.full += offered.full as u64;
-            }
-            6 => {
-                let tick = self.tick();
-                if self.feed.offer_wait(tick, || false) {
-                    self.answers.accepted += 1;
-                } else {
-                    // It does not count as offered, so its number is free again.
-                    *self.answers.by_symbol.get_mut(&tick.symbol).expect("it was just numbered") -= 1;
-                }
-            }
-            _ => {
-                let tick = self.tick();
-                let counter = match self.feed.offer(tick) {
-                    Offer::Accepted => &mut self.answers.accepted,
-                    Offer::Refused => &mut self.answers.refused,
-                    Offer::Full => &mut self.answers.full,
-                };
-                *counter += 1;
-            }
-        }
-    }
-}
-
-fn run(plan: &Plan) -> (Finished<Recorder>, Vec<Answers>) {
-    let lag = ForcedLag::default();
-    let builder = forced_pipeline(&lag)
-        .producers(plan.producers)
-        .workers(plan.workers)
-        .lane_capacity(plan.lane_capacity)
-        .wait_strategy(STRATEGIES[plan.wait]);
-    let symbols = support::numbered_symbols();
-    let mut pipeline = builder
-        .symbols(Arc::clone(&symbols))
-        .start(|worker| Recorder::new(worker, Arc::clone(&symbols), plan.slow_every))
-        .expect("the settings are valid");
-    let calls_made = Arc::new(AtomicUsize::new(0));
-    let producers: Vec<_> = (0..plan.producers)
-        .map(|number| {
-            let feed = pipeline.ingress().expect("one for each producer");
-            let random = plan.seed.wrapping_add(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            let mut producer = Producer { number: number as u16, feed, random, answers: Answers::default() };
-            let (calls, calls_made) = (plan.calls, Arc::clone(&calls_made));
-            std::thread::spawn(move || {
-                for _ in 0..calls {
-                    producer.call();
-                    calls_made.fetch_add(1, Ordering::Relaxed);
-                }
-                producer.answers
-            })
-        })
-        .collect();
-    assert!(pipeline.ingress().is_none());
-    for step in &plan.steps {
-        match *step {
-            Step::Level(level) => lag.reach(&pipeline, DegradationLevel::ALL[level]),
-            Step::Calls(more) => {
-                let enough = calls_made.load(Ordering::Relaxed) + more;
-                // At CIRCUIT_BREAK a producer may wait for the gate, so its calls need not come.
-                let waits = pipeline.level() == DegradationLevel::CircuitBreak;
-                wait_until("the producers", || {
-                    let all_done = producers.iter().all(std::thread::JoinHandle::is_finished);
-                    waits || all_done || calls_made.load(Ordering::Relaxed) >= enough
-                });
-            }
-        }
-    }
-    let finished = if plan.shutdown {
-        pipeline.shutdown()
-    } else {
-        lag.reach(&pipeline, DegradationLevel::Normal);
-        pipeline.join()
-    };
-    let answers = producers.into_iter().map(|producer| producer.join().expect("no producer panics")).collect();
-    (finished.expect("the run ends well"), answers)
-}
+use support::random_run::{Answers, Plan, STRATEGIES, SpillPlan, plan, replay_rest, run};
+use support::recorder::{Event, Recorder, check_events};
+use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, trade, wait_until};
 
 /// The ledger against what producers and handlers counted by themselves.
 fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<(), TestCaseError> {
@@ -196,6 +31,7 @@ fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<()
     prop_assert_eq!(ledger.full, sum(|a| a.full));
     for (handler, worker) in finished.handlers.iter().zip(&ledger.workers) {
         prop_assert_eq!(worker.processed_live, handler.processed());
+        prop_assert_eq!(worker.replayed, handler.replayed);
         prop_assert_eq!(worker.enriched, handler.enriched);
         prop_assert_eq!(worker.gaps, handler.gaps());
     }
@@ -203,8 +39,8 @@ fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<()
         let handled: u64 = finished.handlers.iter().map(|h| h.by_priority[priority.index()]).sum();
         prop_assert_eq!(ledger.processed_by_priority[priority.index()], handled);
     }
-    prop_assert_eq!(ledger.processed(), ledger.processed_live);
-    prop_assert_eq!([ledger.spilled, ledger.replayed, ledger.spill_pending, ledger.spill_lost], [0; 4]);
+    prop_assert_eq!(ledger.processed(), ledger.processed_live + ledger.replayed);
+    prop_assert_eq!([ledger.recovered, ledger.spill_lost], [0; 2]);
     prop_assert_eq!(ledger.shed_by.total(), ledger.shed);
     for (_, reason, count) in ledger.shed_by.iter() {
         prop_assert!(count == 0 || !matches!(reason, ShedReason::Policy | ShedReason::WorkerFailed));
@@ -220,8 +56,9 @@ proptest! {
 
     #[test]
     fn every_message_of_a_random_run_is_accounted_for_and_every_hole_is_in_its_place(plan in plan()) {
-        let (finished, answers) = run(&plan);
+        let (finished, answers) = run(&plan, None);
         check_ledger(&finished, &answers)?;
+        prop_assert_eq!(finished.ledger.spilled, 0);
         let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();
         check_events(&finished.handlers, &by_symbol).map_err(TestCaseError::fail)?;
     }
@@ -229,10 +66,55 @@ proptest! {
     #[test]
     fn with_one_producer_each_hole_is_exactly_what_is_missing_before_the_message(plan in plan()) {
         let plan = Plan { producers: 1, lane_capacity: plan.lane_capacity % 300 + 1, ..plan };
-        let (finished, answers) = run(&plan);
+        let (finished, answers) = run(&plan, None);
         check_ledger(&finished, &answers)?;
+        prop_assert_eq!(finished.ledger.spilled, 0);
         let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();
         check_events(&finished.handlers, &by_symbol).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// A plan with a spill log; sometimes with so small a budget that there is often no room.
+fn plan_with_spill() -> impl Strategy<Value = Plan> {
+    let at_shutdown = prop_oneof![Just(AtShutdown::Leave), Just(AtShutdown::Replay)];
+    let spill = (prop_oneof![Just(2u64), Just(3u64), Just(1000u64)], 0.05f64..0.95, at_shutdown);
+    (plan(), spill).prop_map(|(plan, (budget_segments, replay_share, at_shutdown))| {
+        let spill = Some(SpillPlan { budget_segments, replay_share, at_shutdown });
+        Plan { spill, ..plan }
+    })
+}
+
+/// A run with a spill log, and one more that replays what it leaves on disk: together they account for every message, in order.
+fn check_with_spill(plan: &Plan) -> Result<(), TestCaseError> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut finished, answers) = run(plan, Some(dir.path()));
+    check_ledger(&finished, &answers)?;
+    let ledger = &finished.ledger;
+    prop_assert!(ledger.spill_pending == 0 || plan.spill.as_ref().is_some_and(|s| s.at_shutdown == AtShutdown::Leave));
+    let rest = replay_rest(plan, dir.path());
+    prop_assert_eq!(rest.ledger.check(), Ok(()));
+    prop_assert_eq!((rest.ledger.recovered, rest.ledger.replayed), (ledger.spill_pending, ledger.spill_pending));
+    for (handler, more) in finished.handlers.iter_mut().zip(rest.handlers) {
+        prop_assert_eq!(more.wrong, None);
+        handler.events.extend(more.events);
+    }
+    let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();
+    check_events(&finished.handlers, &by_symbol).map_err(TestCaseError::fail)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 32, rng_seed: RngSeed::Fixed(20_260_101), failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn with_a_spill_log_every_message_is_accounted_for_and_symbols_keep_their_order(plan in plan_with_spill()) {
+        check_with_spill(&plan)?;
+    }
+
+    #[test]
+    fn with_a_spill_log_and_one_producer_each_hole_is_exactly_in_its_place(plan in plan_with_spill()) {
+        check_with_spill(&Plan { producers: 1, ..plan })?;
     }
 }
 

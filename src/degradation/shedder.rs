@@ -20,14 +20,16 @@ pub enum ShedReason {
     NonCritical,
     /// Shed at NORMAL or SOFT, which only a verdict table of the user's does.
     Policy,
+    /// It should have gone to the spill log, which had no room.
+    SpillFull,
     /// The worker's handler panicked before it was done with the message.
     WorkerFailed,
 }
 
 impl ShedReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 5] =
-        [Self::LowPriority, Self::NormalPriority, Self::NonCritical, Self::Policy, Self::WorkerFailed];
+    pub const ALL: [Self; 6] =
+        [Self::LowPriority, Self::NormalPriority, Self::NonCritical, Self::Policy, Self::SpillFull, Self::WorkerFailed];
 
     /// The reason for a message that is shed at this level.
     pub const fn at(level: DegradationLevel) -> Self {
@@ -52,6 +54,7 @@ impl ShedReason {
             Self::NormalPriority => "normal_priority",
             Self::NonCritical => "non_critical",
             Self::Policy => "policy",
+            Self::SpillFull => "spill_full",
             Self::WorkerFailed => "worker_failed",
         }
     }

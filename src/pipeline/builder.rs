@@ -9,14 +9,16 @@ use crossbeam::channel::{Sender as ChannelSender, bounded};
 use crossbeam::utils::CachePadded;
 
 use super::error::StartError;
+use super::lanes::Lanes;
 use super::pinning::Pinning;
+use super::spilling::{OnRecovery, Spilling};
 use super::{Pipeline, WorkerNews};
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
 use crate::handler::Handler;
 use crate::ingress::Ingress;
-use crate::lane::{LaneCounters, Receiver, Sender, WaitStrategy, Waker, lane};
-use crate::ledger::{Counters, Tally};
+use crate::lane::{WaitStrategy, Waker};
+use crate::ledger::{Counters, Tally, WorkerCounters};
 use crate::message::Message;
 use crate::monitor::{Monitor, MonitorShared, OnTransition};
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
@@ -45,9 +47,6 @@ pub struct PipelineBuilder {
     spill: Option<SpillConfig>,
     on_recovery: Option<OnRecovery>,
 }
-
-/// Called with bytes read and bytes to read.
-type OnRecovery = Box<dyn FnMut(u64, u64)>;
 
 impl Default for PipelineBuilder {
     fn default() -> Self {
@@ -232,6 +231,11 @@ impl PipelineBuilder {
 
         let wakers: Vec<_> = (0..self.workers).map(|_| Arc::new(Waker::new(self.wait))).collect();
         let offered: Vec<_> = (0..self.producers).map(|_| Arc::new(CachePadded::new(Tally::default()))).collect();
+        let workers: Vec<Arc<CachePadded<WorkerCounters>>> = (0..self.workers).map(|_| Arc::default()).collect();
+        let spilling = match &self.spill {
+            Some(config) => Spilling::open(config, self.on_recovery, &self.symbols, &wakers, &workers)?,
+            None => Spilling::none(self.workers),
+        };
         let mut lanes = Lanes::new(self.workers);
         let mut ingresses = Vec::with_capacity(self.producers);
         for offered in &offered {
@@ -240,8 +244,7 @@ impl PipelineBuilder {
             ingresses.push(Ingress::new(senders, published, symbols, Arc::clone(offered), window));
         }
         ingresses.reverse(); // handed out from the end
-        let workers = (0..self.workers).map(|_| Arc::default()).collect();
-        let counters = Arc::new(Counters { workers, lanes: lanes.counters, offered });
+        let counters = Arc::new(Counters { workers, lanes: lanes.counters, offered, spill: spilling.stats });
 
         let shared = Arc::new(MonitorShared::new(manager));
         let (tell, news) = bounded(2 * self.workers);
@@ -263,16 +266,17 @@ impl PipelineBuilder {
             pinned: Vec::with_capacity(self.workers),
             start,
             drain_timeout: self.drain_timeout,
-            recovery: None,
+            recovery: spilling.report,
         };
-        let receivers = lanes.receivers.into_iter().zip(wakers);
-        for (id, (receivers, waker)) in receivers.enumerate() {
+        let ends = lanes.receivers.into_iter().zip(wakers.iter().cloned()).zip(spilling.overflows);
+        for (id, ((receivers, waker), overflow)) in ends.enumerate() {
             let parts = WorkerParts {
                 id,
                 receivers,
                 symbols: Arc::clone(&self.symbols),
                 published: Arc::clone(&published),
                 counters: Arc::clone(&counters.workers[id]),
+                overflow,
                 waker,
                 wait: self.wait,
             };
@@ -286,6 +290,7 @@ impl PipelineBuilder {
             lag: self.lag,
             memory: self.memory,
             on_transition: self.on_transition,
+            wakers,
             interval: self.sample_interval,
             start,
             told: 0,
@@ -323,35 +328,6 @@ impl PipelineBuilder {
         let lanes = (self.workers * self.producers) as u64;
         let share = (calm.ceil() as u64).saturating_sub(1) / lanes;
         share.min(WINDOW_MAX).min(capacity as u64).max(1)
-    }
-}
-
-/// Lanes under construction, sorted for those who get them.
-struct Lanes<M> {
-    receivers: Vec<Vec<Receiver<M>>>,
-    counters: Vec<Vec<Arc<LaneCounters>>>,
-}
-
-impl<M: Message> Lanes<M> {
-    fn new(workers: usize) -> Self {
-        Self { receivers: (0..workers).map(|_| Vec::new()).collect(), counters: vec![Vec::new(); workers] }
-    }
-
-    /// A lane from one producer to each worker; returns the producer's ends.
-    fn open_to_all(
-        &mut self,
-        wakers: &[Arc<Waker>],
-        capacity: usize,
-        prefault: bool,
-    ) -> Result<Vec<Sender<M>>, StartError> {
-        let open = |(worker, waker): (usize, &Arc<Waker>)| {
-            let no_memory = |_| StartError::NoMemory { lane_capacity: capacity, message_bytes: size_of::<M>() };
-            let (sender, receiver) = lane(capacity, prefault, Arc::clone(waker)).map_err(no_memory)?;
-            self.receivers[worker].push(receiver);
-            self.counters[worker].push(Arc::clone(sender.counters()));
-            Ok(sender)
-        };
-        wakers.iter().enumerate().map(open).collect()
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod builder;
 mod error;
+mod lanes;
 mod pinning;
+mod spilling;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -16,6 +16,7 @@ use super::budget::{Budget, Shortage};
 use super::cursor::{Cursor, Progress};
 use super::dictionary::IdMap;
 use super::format::{FRAME, Geometry, RecordType, SegmentId};
+use super::log::REPLAYED_TWICE_MAX;
 use super::map::SharedMap;
 use super::reader::{Portion, Reader, Source};
 use super::shared::{LogShared, PORTIONS};
@@ -246,7 +247,8 @@ impl<M: Message> Keeper<M> {
             life: self.shared.dictionary.life(),
             names: self.shared.dictionary.names(),
         };
-        let is_due = clean || self.state.last_save.is_none_or(|last| last.elapsed() >= SAVE_INTERVAL);
+        let is_time = self.state.last_save.is_none_or(|last| last.elapsed() >= SAVE_INTERVAL);
+        let is_due = clean || is_time || replayed - self.saved.replayed >= REPLAYED_TWICE_MAX / 2;
         if progress == self.saved || !is_due {
             return;
         }

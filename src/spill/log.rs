@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use super::Durability;
 use super::format::{FRAME, Geometry, Page, check_page};
 use super::reader::{Portion, decode};
-use super::shared::{Fullness, LogShared};
+use super::shared::{Fullness, LogShared, SpillStats};
 use super::store::StoreHandle;
 use super::writer::Writer;
 use crate::message::Message;
@@ -110,6 +110,10 @@ impl<M: Message> SpillLog<M> {
     #[inline]
     pub(crate) fn is_pending_at(&self, slot: usize) -> bool {
         self.pending[slot] > 0
+    }
+
+    pub(crate) fn stats(&self) -> Arc<SpillStats> {
+        Arc::clone(&self.shared.stats)
     }
 
     /// Sequence number that the next message gets; the first one ever is 0.

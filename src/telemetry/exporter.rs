@@ -1,11 +1,13 @@
 //! Hands the pipeline's counters to Prometheus handles. Runs on the monitor's thread.
 
+use std::sync::atomic::Ordering;
+
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
 
 use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
-use crate::ledger::Counters;
+use crate::ledger::{Counters, Ledger};
 use crate::signals::MemoryUse;
 use crate::symbols::{MessagePriority, Tier};
 
@@ -18,6 +20,58 @@ pub(crate) struct Sample {
     pub(crate) busy: Vec<f64>,
     /// Samples taken so far.
     pub(crate) count: u64,
+}
+
+/// Pre-made handles of the spill log's series.
+struct SpillExporter {
+    spilled: Counter,
+    replayed: Counter,
+    recovered: Counter,
+    lost: Counter,
+    /// By worker.
+    pending: Vec<Gauge>,
+    bytes: Vec<Gauge>,
+    segments: Vec<Gauge>,
+    full: Vec<Gauge>,
+    not_ready: Vec<Counter>,
+    sync_failures: Vec<Counter>,
+}
+
+impl SpillExporter {
+    fn new(make: &Maker<'_>, workers: usize) -> Self {
+        let gauges = |series| (0..workers).map(|worker| make.gauge(series, [("worker", worker.to_string())])).collect();
+        let counters =
+            |series| (0..workers).map(|worker| make.counter(series, [("worker", worker.to_string())])).collect();
+        Self {
+            spilled: make.counter(names::SPILLED, []),
+            replayed: make.counter(names::REPLAYED, []),
+            recovered: make.counter(names::RECOVERED, []),
+            lost: make.counter(names::SPILL_LOST, []),
+            pending: gauges(names::SPILL_PENDING),
+            bytes: gauges(names::SPILL_BYTES),
+            segments: gauges(names::SPILL_SEGMENTS),
+            full: gauges(names::SPILL_FULL),
+            not_ready: counters(names::SPILL_NOT_READY),
+            sync_failures: counters(names::SPILL_SYNC_FAILURES),
+        }
+    }
+
+    fn export(&self, counters: &Counters, ledger: &Ledger) {
+        self.spilled.absolute(ledger.spilled);
+        self.replayed.absolute(ledger.replayed);
+        self.recovered.absolute(ledger.recovered);
+        self.lost.absolute(ledger.spill_lost);
+        for (gauge, worker) in self.pending.iter().zip(&ledger.workers) {
+            gauge.set(worker.spill_pending as f64);
+        }
+        for (worker, stats) in counters.spill.iter().enumerate() {
+            self.bytes[worker].set(stats.bytes.load(Ordering::Relaxed) as f64);
+            self.segments[worker].set(stats.segments.load(Ordering::Relaxed) as f64);
+            self.full[worker].set(if stats.is_full() { 1.0 } else { 0.0 });
+            self.not_ready[worker].absolute(stats.not_ready.get());
+            self.sync_failures[worker].absolute(stats.sync_failures.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// Pre-made handles of every series.
@@ -33,6 +87,7 @@ pub(crate) struct Exporter {
     processed: Vec<(MessagePriority, Counter)>,
     in_flight: Gauge,
     gaps: Counter,
+    spill: SpillExporter,
     lag: Gauge,
     memory_used: Gauge,
     memory_limit: Gauge,
@@ -132,6 +187,7 @@ impl Exporter {
             processed: processed.into(),
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
+            spill: SpillExporter::new(&make, counters.workers.len()),
             lag: make.gauge(names::LAG, []),
             memory_used: make.gauge(names::MEMORY_USED, []),
             memory_limit: make.gauge(names::MEMORY_LIMIT, []),
@@ -163,6 +219,7 @@ impl Exporter {
         }
         self.in_flight.set(ledger.in_flight as f64);
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());
+        self.spill.export(counters, &ledger);
         self.lag.set(sample.lag as f64);
         self.memory_used.set(sample.memory.used_bytes as f64);
         self.memory_limit.set(sample.memory.limit_bytes as f64);

@@ -14,6 +14,23 @@ pub(super) const IN_FLIGHT: (&str, &str) = ("k2_messages_in_flight", "Messages i
 pub(super) const GAPS: (&str, &str) =
     ("k2_symbol_gaps_total", "Holes in a symbol's stream that were announced to a handler");
 
+pub(super) const SPILLED: (&str, &str) = ("k2_messages_spilled_total", "Messages written to the spill log");
+pub(super) const REPLAYED: (&str, &str) =
+    ("k2_messages_replayed_total", "Messages read back from the spill log and handed to a handler");
+pub(super) const RECOVERED: (&str, &str) =
+    ("k2_messages_recovered_total", "Messages found in the spill log at the start, lost ones included");
+pub(super) const SPILL_LOST: (&str, &str) =
+    ("k2_messages_spill_lost_total", "Messages lost from the spill log by a fault that was reported");
+pub(super) const SPILL_PENDING: (&str, &str) = ("k2_spill_pending_messages", "Messages that wait in the spill log");
+pub(super) const SPILL_BYTES: (&str, &str) = ("k2_spill_disk_bytes", "Disk that the spill log takes");
+pub(super) const SPILL_SEGMENTS: (&str, &str) = ("k2_spill_segments", "Segment files of the spill log");
+pub(super) const SPILL_FULL: (&str, &str) =
+    ("k2_spill_full", "1 while a worker's spill log has no room, so that messages are shed as spill_full");
+pub(super) const SPILL_NOT_READY: (&str, &str) =
+    ("k2_spill_segment_not_ready_total", "How often a worker needed a new segment and none was ready");
+pub(super) const SPILL_SYNC_FAILURES: (&str, &str) =
+    ("k2_spill_sync_failures_total", "How often the spill log could not be written back to the disk");
+
 pub(super) const LAG: (&str, &str) =
     ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");
 pub(super) const MEMORY_USED: (&str, &str) = ("k2_memory_used_bytes", "Anonymous memory of the process");

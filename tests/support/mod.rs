@@ -1,6 +1,7 @@
 //! What the pipeline tests share: signals that a test forces, and waiting for a condition.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod random_run;
 pub(crate) mod recorder;
 
 use std::sync::Arc;

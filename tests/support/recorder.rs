@@ -21,7 +21,9 @@ pub(crate) struct Recorder {
     slow_every: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) enriched: u64,
+    /// Live ones.
     pub(crate) by_priority: [u64; 4],
+    pub(crate) replayed: u64,
     /// The first thing that was wrong.
     pub(crate) wrong: Option<String>,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new(worker: usize, symbols: std::sync::Arc<Symbols>, slow_every: u64) -> Self {
         let (events, by_priority) = (Vec::new(), [0; 4]);
-        Self { worker, symbols, slow_every, events, enriched: 0, by_priority, wrong: None }
+        Self { worker, symbols, slow_every, events, enriched: 0, by_priority, replayed: 0, wrong: None }
     }
 
     pub(crate) fn processed(&self) -> u64 {
@@ -61,12 +63,15 @@ impl Handler<Tick> for Recorder {
     fn process(&mut self, tick: &Tick, context: &Context) {
         let priority = MessagePriority::of(self.symbols.tier(tick.symbol), tick.data_type());
         let verdict = VerdictTable::default().verdict(context.level(), priority);
-        self.expect(verdict == Verdict::Process, "processed at a level that does not process it");
+        self.expect(context.replayed() || verdict == Verdict::Process, "processed at a level that does not process it");
         self.expect(context.enriched() == (tick.ask_size == ENRICHED), "what enrichment wrote is not there");
         self.expect(context.enriched() == (context.level() == DegradationLevel::Normal), "enriched at a wrong level");
         self.expect(context.worker() == self.worker, "another worker's number");
-        self.expect(!context.replayed(), "nothing is replayed");
-        self.by_priority[priority.index()] += 1;
+        if context.replayed() {
+            self.replayed += 1;
+        } else {
+            self.by_priority[priority.index()] += 1;
+        }
         self.events.push(Event::Message { symbol: tick.symbol, producer: tick.flags, sequence: tick.sequence });
         if self.slow_every > 0 && tick.sequence.is_multiple_of(self.slow_every) {
             (0..20_000).for_each(|_| std::hint::spin_loop());

@@ -3,8 +3,12 @@
 //! For each lane in turn: take a chunk of at most [`CHUNK`] messages from the front, read the
 //! policy once, and give each message its verdict. Then count, and only then take the chunk off the lane.
 //!
+//! Between chunks some of what was spilled is replayed, if the level allows; see [`overflow`].
+//!
 //! Nothing here locks, allocates, calls the system or reads a clock per message. The clock is read once a block
 //! (and when work ends a wait) for the latency sample; a parked worker is woken by a system call.
+
+mod overflow;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,60 +18,63 @@ use std::sync::atomic::Ordering;
 use crossbeam::utils::CachePadded;
 
 use crate::degradation::published::{PolicyReader, Published};
-use crate::degradation::{Policy, ShedReason, Verdict};
+use crate::degradation::{DegradationLevel, Policy, ShedReason, Verdict};
 use crate::handler::{Context, Handler};
 use crate::holes::Holes;
 use crate::lane::{Chunk, Receiver, WaitStrategy, Waiter, Waker};
 use crate::ledger::WorkerCounters;
 use crate::message::{Message, wall_clock_ns};
+use crate::spill::Replayed;
 use crate::symbols::Symbols;
+
+pub(crate) use overflow::Overflow;
+use overflow::Spilled;
 
 /// Messages per look at the policy.
 const CHUNK: usize = 128;
 
 /// What a worker thread is made from.
-pub(crate) struct WorkerParts<M> {
+pub(crate) struct WorkerParts<M: Message> {
     pub(crate) id: usize,
     pub(crate) receivers: Vec<Receiver<M>>,
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Arc<CachePadded<WorkerCounters>>,
+    pub(crate) overflow: Overflow<M>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) wait: WaitStrategy,
 }
 
 impl<M: Message> WorkerParts<M> {
-    /// Runs until every producer is gone and every lane is empty.
+    /// Runs until every producer is gone, every lane is empty, and what is to be replayed is replayed.
     ///
     /// If the handler panics, the gate is shut for good, `report` is told what the panic said, and what the worker
-    /// still gets is shed as [`ShedReason::WorkerFailed`].
+    /// still gets is shed as [`ShedReason::WorkerFailed`]; what is in the spill log stays there.
     pub(crate) fn run<H: Handler<M>>(self, handler: &mut H, report: impl FnOnce(String)) {
-        let Self { id, mut receivers, symbols, published, counters, waker, wait } = self;
+        let Self { id, mut receivers, symbols, published, counters, overflow, waker, wait } = self;
         let mut waiter = Waiter::new(wait, &waker);
         let progress = Progress { lane: Cell::new(0), done: Cell::new(0) };
         let mut desk = Desk {
             id,
             policy: published.reader(),
+            published: &published,
             holes: Holes::new(symbols.capacity() + 1),
             symbols: &symbols,
             counters: &counters,
+            overflow,
             progress: &progress,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            serve(&mut receivers, &mut waiter, &counters, &progress, |chunk, woke| {
-                desk.process(handler, chunk, woke);
-            });
+            let mut serving = Serving { desk: &mut desk, handler };
+            serve(&mut receivers, &mut waiter, &counters, &progress, &mut serving);
         }));
+        desk.overflow.settle(&counters);
         if let Err(panic) = outcome {
             published.close();
             report(panic_message(&*panic));
             receivers[progress.lane.get()].finish(progress.done.get());
-            serve(&mut receivers, &mut waiter, &counters, &progress, |chunk, _| {
-                for message in chunk.messages.iter() {
-                    let tier = symbols.tier(message.symbol());
-                    counters.shed(tier, ShedReason::WorkerFailed).add(1);
-                }
-            });
+            let mut failed = Failed { symbols: &symbols, counters: &counters };
+            serve(&mut receivers, &mut waiter, &counters, &progress, &mut failed);
         }
     }
 }
@@ -80,13 +87,28 @@ struct Progress {
     done: Cell<usize>,
 }
 
-/// Takes chunks off the lanes in turn until all lanes are done, and waits where there are none.
+/// What is done with chunks, and between them.
+trait Work<M> {
+    /// A chunk off a lane. `woke`: it ends a wait.
+    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool);
+
+    /// Replays some, after a look at all lanes; returns whether there was any. `last`: no more will come off the lanes.
+    fn replay(&mut self, last: bool) -> bool;
+
+    /// Whether [`replay`](Self::replay) would do anything. For a worker that waits.
+    fn can_replay(&self) -> bool;
+
+    /// Whether nothing is left to do once no more will come off the lanes.
+    fn is_finished(&self) -> bool;
+}
+
+/// Takes chunks off the lanes in turn, and replays in between, until all is done; waits where there is nothing to do.
 fn serve<M: Message>(
     receivers: &mut [Receiver<M>],
     waiter: &mut Waiter<'_>,
     counters: &WorkerCounters,
     progress: &Progress,
-    mut work: impl FnMut(Chunk<'_, M>, bool),
+    work: &mut impl Work<M>,
 ) {
     loop {
         let mut worked = false;
@@ -101,44 +123,115 @@ fn serve<M: Message>(
                 waiter.reset();
             }
             worked = true;
-            work(chunk, woke);
+            work.chunk(chunk, woke);
             receiver.finish(count);
+        }
+        progress.done.set(0);
+        let last = !worked && receivers.iter().all(Receiver::is_done);
+        if work.replay(last) {
+            counters.idle.store(false, Ordering::Relaxed);
+            waiter.reset();
+            continue;
         }
         if worked {
             continue;
         }
-        if receivers.iter().all(Receiver::is_done) {
+        if last && work.is_finished() {
             counters.idle.store(true, Ordering::Relaxed);
             return;
         }
         if !waiter.is_waiting() {
             counters.idle.store(true, Ordering::Relaxed);
         }
-        waiter.wait(|| receivers.iter().any(Receiver::is_ready) || receivers.iter().all(Receiver::is_done));
+        waiter.wait(|| {
+            let over = || receivers.iter().all(Receiver::is_done) && work.is_finished();
+            receivers.iter().any(Receiver::is_ready) || work.can_replay() || over()
+        });
+    }
+}
+
+/// The work of a worker that is well.
+struct Serving<'a, 'b, M: Message, H> {
+    desk: &'a mut Desk<'b, M>,
+    handler: &'a mut H,
+}
+
+impl<M: Message, H: Handler<M>> Work<M> for Serving<'_, '_, M, H> {
+    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool) {
+        self.desk.process(self.handler, chunk, woke);
+    }
+
+    #[inline]
+    fn replay(&mut self, last: bool) -> bool {
+        self.desk.overflow.is_pending() && self.desk.replay(self.handler, last)
+    }
+
+    fn can_replay(&self) -> bool {
+        self.desk.overflow.can_replay() && replays_at(self.desk.published.policy().level)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.desk.overflow.is_finished()
+    }
+}
+
+/// Whether messages are replayed at a level, which is where none are spilled by the default verdicts.
+fn replays_at(level: DegradationLevel) -> bool {
+    level < DegradationLevel::Aggressive
+}
+
+/// What is left to do for a worker whose handler has panicked.
+struct Failed<'a> {
+    symbols: &'a Symbols,
+    counters: &'a WorkerCounters,
+}
+
+impl<M: Message> Work<M> for Failed<'_> {
+    fn chunk(&mut self, chunk: Chunk<'_, M>, _: bool) {
+        for message in chunk.messages.iter() {
+            let tier = self.symbols.tier(message.symbol());
+            self.counters.shed(tier, ShedReason::WorkerFailed).add(1);
+        }
+    }
+
+    fn replay(&mut self, _: bool) -> bool {
+        false
+    }
+
+    fn can_replay(&self) -> bool {
+        false
+    }
+
+    fn is_finished(&self) -> bool {
+        true
     }
 }
 
 /// What a worker needs to decide about messages.
-struct Desk<'a> {
+struct Desk<'a, M: Message> {
     id: usize,
     policy: PolicyReader,
+    /// Where that is read from, for slow paths.
+    published: &'a Published,
     holes: Holes,
     symbols: &'a Symbols,
     counters: &'a WorkerCounters,
+    overflow: Overflow<M>,
     progress: &'a Progress,
 }
 
-impl Desk<'_> {
-    fn process<M: Message, H: Handler<M>>(&mut self, handler: &mut H, chunk: Chunk<'_, M>, woke: bool) {
+impl<M: Message> Desk<'_, M> {
+    fn process<H: Handler<M>>(&mut self, handler: &mut H, chunk: Chunk<'_, M>, woke: bool) {
         let policy = **self.policy.load();
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: false };
         let sampled = chunk.begins_block || woke;
         let last = sampled.then(|| chunk.messages.last().copied()).flatten();
         if context.enriched {
-            self.decide::<M, H, true>(handler, chunk, &policy, &context);
+            self.decide::<H, true>(handler, chunk, &policy, &context);
         } else {
-            self.decide::<M, H, false>(handler, chunk, &policy, &context);
+            self.decide::<H, false>(handler, chunk, &policy, &context);
         }
+        self.overflow.settle(self.counters);
         if let Some(message) = last {
             self.sample_latency(&message, &policy);
         }
@@ -146,7 +239,7 @@ impl Desk<'_> {
 
     /// Gives each message of a chunk its verdict and carries it out.
     #[inline]
-    fn decide<M: Message, H: Handler<M>, const ENRICH: bool>(
+    fn decide<H: Handler<M>, const ENRICH: bool>(
         &mut self,
         handler: &mut H,
         chunk: Chunk<'_, M>,
@@ -162,6 +255,9 @@ impl Desk<'_> {
             processed: 0,
             enriching: ENRICH,
         };
+        self.overflow.begin(chunk.messages.len());
+        // Within a chunk messages can begin to wait in the spill log, but not cease to.
+        let mut waiting = self.overflow.is_pending();
         for (i, message) in chunk.messages.iter_mut().enumerate() {
             let symbol = message.symbol();
             let slot = tiers.slot(symbol);
@@ -170,7 +266,7 @@ impl Desk<'_> {
                 self.holes.add(slot, notes[i].load(Ordering::Relaxed));
             }
             match row[priority] {
-                Verdict::Process => {
+                Verdict::Process if !(waiting && self.overflow.holds(slot)) => {
                     if self.holes.any() {
                         let missed = self.holes.take(slot);
                         if missed > 0 {
@@ -184,19 +280,49 @@ impl Desk<'_> {
                     handler.process(message, context);
                     chunk_tally.processed += ChunkTally::one(priority);
                 }
-                // Without a spill log, what would be spilled is shed, which is the reference's rule.
-                Verdict::Spill | Verdict::Shed => {
+                // To be spilled, or behind what was.
+                Verdict::Process | Verdict::Spill => match self.overflow.spill(message, slot, &mut self.holes) {
+                    Spilled::Yes => waiting = true,
+                    Spilled::NoRoom => self.counters.shed(self.symbols.tier(symbol), ShedReason::SpillFull).add(1),
+                    // The reference's rule.
+                    Spilled::NoLog => {
+                        self.counters.shed(self.symbols.tier(symbol), ShedReason::at(policy.level)).add(1);
+                    }
+                },
+                Verdict::Shed => {
                     self.holes.add(slot, 1);
-                    let reason = ShedReason::at(policy.level);
-                    self.counters.shed(self.symbols.tier(symbol), reason).add(1);
+                    self.counters.shed(self.symbols.tier(symbol), ShedReason::at(policy.level)).add(1);
                 }
             }
             chunk_tally.finished += 1;
         }
     }
 
+    /// Hands some messages from the spill log to the handler, oldest first.
+    fn replay<H: Handler<M>>(&mut self, handler: &mut H, last: bool) -> bool {
+        let policy = **self.policy.load();
+        let goes_on = if last { self.overflow.replays_at_end() } else { replays_at(policy.level) };
+        if !goes_on {
+            return false;
+        }
+        let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true };
+        let counters = self.counters;
+        self.overflow.replay(counters, &mut self.holes, CHUNK, |Replayed { mut message, missed, .. }| {
+            if missed > 0 {
+                counters.gaps.add(1);
+                handler.on_gap(message.symbol(), u64::from(missed));
+            }
+            if context.enriched {
+                handler.enrich(&mut message, &context);
+                counters.enriched.add(1);
+            }
+            handler.process(&message, &context);
+            counters.replayed.add(1);
+        })
+    }
+
     #[cold]
-    fn sample_latency<M: Message>(&self, message: &M, policy: &Policy) {
+    fn sample_latency(&self, message: &M, policy: &Policy) {
         let tiers = self.symbols.tier_table();
         let priority = tiers.priority_index(tiers.slot(message.symbol()), message.data_type());
         let received = message.receive_ns();

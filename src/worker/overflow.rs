@@ -1,0 +1,133 @@
+//! A worker's spill log, if it has one: what goes in, and how much comes back.
+//!
+//! While messages of a symbol wait in the log, later ones go behind them, whatever their verdict (but for those that are shed): so a
+//! symbol keeps its order across spill and replay. Other symbols go on live.
+
+use crate::holes::Holes;
+use crate::ledger::WorkerCounters;
+use crate::message::Message;
+use crate::spill::{AtShutdown, Replayed, SpillLog};
+
+/// A worker replays so many more messages than it spills meanwhile, so that there is an end to it.
+const CATCH_UP: usize = 32;
+
+/// What became of a message that was to be spilled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spilled {
+    Yes,
+    /// There is a log, and it has no room.
+    NoRoom,
+    /// There is no log.
+    NoLog,
+}
+
+pub(crate) struct Overflow<M: Message> {
+    log: Option<SpillLog<M>>,
+    at_shutdown: AtShutdown,
+    /// Messages that may be replayed for each message that is handled live.
+    replays_per_live: f64,
+    /// Since the last replay: messages off the lanes, and of these the spilled ones.
+    live: usize,
+    spilled: usize,
+    /// Records were lost since the log was last empty.
+    has_lost: bool,
+}
+
+impl<M: Message> Overflow<M> {
+    /// A worker without a log.
+    pub(crate) fn none() -> Self {
+        let at_shutdown = AtShutdown::Leave;
+        Self { log: None, at_shutdown, replays_per_live: 0.0, live: 0, spilled: 0, has_lost: false }
+    }
+
+    /// `share`: how much of a busy worker's work replay may be, less than 1.
+    pub(crate) fn new(log: SpillLog<M>, share: f64, at_shutdown: AtShutdown) -> Self {
+        Self { log: Some(log), at_shutdown, replays_per_live: share / (1.0 - share), ..Self::none() }
+    }
+
+    /// Whether any message waits.
+    #[inline]
+    pub(super) fn is_pending(&self) -> bool {
+        self.log.as_ref().is_some_and(SpillLog::is_pending)
+    }
+
+    /// Whether messages of a symbol wait.
+    #[inline]
+    pub(super) fn holds(&self, slot: usize) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_pending_at(slot))
+    }
+
+    /// Before each chunk of so many messages.
+    #[inline]
+    pub(super) fn begin(&mut self, messages: usize) {
+        if let Some(log) = &mut self.log {
+            log.refresh();
+            self.live += messages;
+        }
+    }
+
+    /// Appends a message, and beside it the hole before it. What found no place is a hole itself.
+    #[inline]
+    pub(super) fn spill(&mut self, message: &M, slot: usize, holes: &mut Holes) -> Spilled {
+        let Some(log) = &mut self.log else {
+            holes.add(slot, 1);
+            return Spilled::NoLog;
+        };
+        let missed = if holes.any() { holes.take(slot) } else { 0 };
+        if log.append(message, missed) {
+            return Spilled::Yes;
+        }
+        holes.add(slot, missed.saturating_add(1));
+        Spilled::NoRoom
+    }
+
+    /// Commits what was appended, and counts it. After each chunk, and when the worker ends or fails.
+    #[inline]
+    pub(super) fn settle(&mut self, counters: &WorkerCounters) {
+        if let Some(log) = &mut self.log {
+            let spilled = log.commit();
+            self.spilled += spilled as usize;
+            counters.spilled.add(spilled);
+            counters.spill_pending.set(log.pending());
+        }
+    }
+
+    pub(super) fn can_replay(&self) -> bool {
+        self.log.as_ref().is_some_and(SpillLog::can_replay)
+    }
+
+    /// Whether replay goes on when no more messages will come off the lanes.
+    pub(super) fn replays_at_end(&self) -> bool {
+        self.at_shutdown == AtShutdown::Replay
+    }
+
+    /// Whether the worker may end.
+    pub(super) fn is_finished(&self) -> bool {
+        !(self.replays_at_end() && self.is_pending())
+    }
+
+    /// Replays as much as the worker's share allows, or a chunk where there is nothing else to do; returns whether there was
+    /// anything to replay.
+    pub(super) fn replay(
+        &mut self,
+        counters: &WorkerCounters,
+        holes: &mut Holes,
+        chunk: usize,
+        deliver: impl FnMut(Replayed<M>),
+    ) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        let (live, spilled) = (std::mem::take(&mut self.live), std::mem::take(&mut self.spilled));
+        let share = ((live - spilled.min(live)) as f64 * self.replays_per_live) as usize;
+        let budget = if live == 0 { chunk } else { share.max(spilled + CATCH_UP) };
+        let replayed = log.replay(budget, deliver);
+        let lost = log.take_lost();
+        counters.spill_lost.add(lost);
+        counters.spill_pending.set(log.pending());
+        self.has_lost |= lost > 0;
+        if !log.is_pending() && std::mem::take(&mut self.has_lost) {
+            // By now it is known whose they were.
+            log.take_lost_by_slot(|slot, count| holes.add(slot, u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+        replayed > 0 || lost > 0
+    }
+}
