@@ -38,7 +38,7 @@ pub struct Record<'a, M> {
 pub fn inspect(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<LogSummary>, SpillError> {
     let mut logs = Vec::new();
     for worker in workers(dir)? {
-        logs.push(scan(worker, &worker_dir(dir, worker), None, |_| {}, &mut progress)?);
+        logs.push(scan(worker, &worker_dir(dir, worker), None, u32::MAX, |_| {}, &mut progress)?);
     }
     Ok(logs)
 }
@@ -67,7 +67,7 @@ pub fn read_records<M: Message>(
                 }
             }
         };
-        logs.push(scan(worker, &worker_dir(dir, worker), Some(&record), see, |_| {})?);
+        logs.push(scan(worker, &worker_dir(dir, worker), Some(&record), u32::MAX, see, |_| {})?);
     }
     Ok(logs)
 }

@@ -1,6 +1,6 @@
 //! The helper thread of a log: does all that a worker must not wait for.
 //!
-//! It keeps one segment ready, makes the pages ahead of the writer present, reads ahead of replay, notes on disk how far replay has
+//! It keeps a segment ready (several, where they are small), makes the pages ahead of the writer present, reads ahead of replay, notes on disk how far replay has
 //! come, and deletes what is replayed. It never waits for the disk while spilling goes on; writing back is the
 //! [syncer](super::syncer)'s work.
 
@@ -36,6 +36,11 @@ const SAVE_INTERVAL: Duration = Duration::from_millis(10);
 /// Pages are made present so far ahead of the writer: what it fills in a pause, several times over; and in such steps.
 const AHEAD: usize = 8 << 20;
 const STEP: usize = 1 << 20;
+
+/// How many segments are kept ready: one, or more where they are small, so that a pause of the keeper's does not use them up.
+pub(super) fn ready_segments(segment_bytes: u64) -> usize {
+    (AHEAD as u64 / segment_bytes).clamp(1, 16) as usize
+}
 
 /// A segment file that is there.
 pub(super) struct Held {
@@ -108,7 +113,7 @@ impl<M: Message> Keeper<M> {
         self.save(false);
         self.remove_replayed(false);
         if self.state.retry_at.is_none_or(|at| Instant::now() >= at)
-            && let Err(shortage) = self.prepare()
+            && let Err(shortage) = self.prepare_all()
         {
             self.state.retry_at = Some(Instant::now() + RETRY);
             self.tell_shortage(&shortage);
@@ -116,11 +121,15 @@ impl<M: Message> Keeper<M> {
         appends || self.shared.replayed.load(Ordering::Relaxed) != appended
     }
 
-    /// Makes a segment ready, if none is.
-    pub(super) fn prepare(&mut self) -> Result<(), Shortage> {
-        if self.shared.ready.is_full() {
-            return Ok(());
+    /// Makes segments ready, until as many are as there should be.
+    pub(super) fn prepare_all(&mut self) -> Result<(), Shortage> {
+        while !self.shared.ready.is_full() {
+            self.prepare()?;
         }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<(), Shortage> {
         self.budget.take(self.segment_bytes)?;
         let made = self.make_segment();
         if made.is_err() {
@@ -168,7 +177,7 @@ impl<M: Message> Keeper<M> {
 
     /// The first time, it is news.
     pub(super) fn tell_shortage(&mut self, shortage: &Shortage) {
-        if !std::mem::replace(&mut self.state.short, true) {
+        if self.shared.ready.is_empty() && !std::mem::replace(&mut self.state.short, true) {
             let (worker, dir) = (self.shared.worker, self.shared.dir.display());
             tracing::warn!(
                 worker, %dir, %shortage,
@@ -179,7 +188,7 @@ impl<M: Message> Keeper<M> {
 
     /// Makes the pages ahead of the writer present, so that it takes no faults.
     fn make_present(&mut self) {
-        for held in self.held.iter_mut().rev().take(2) {
+        for held in self.held.iter_mut().filter(|held| held.extent.end().is_none()) {
             let Some(map) = &held.map else { continue };
             let at = held.extent.frame() as usize * FRAME;
             let wanted = (at + AHEAD).min(self.segment_bytes as usize);
@@ -306,7 +315,7 @@ impl<M: Message> Keeper<M> {
 
     /// The worker is gone: notes the log's end, and deletes what nobody needs.
     fn finish(mut self) {
-        self.shared.ready.pop();
+        while self.shared.ready.pop().is_some() {}
         // Both places of the cursor tell the end.
         self.save(true);
         self.saved.clean = false;

@@ -144,7 +144,7 @@ impl Recovery<'_> {
                 }
             }
         };
-        let mut log = scan(worker, &dir, Some(self.record), see, progress)?;
+        let mut log = scan(worker, &dir, Some(self.record), u32::MAX, see, progress)?;
         self.check_names(&mut log);
         Ok(Recovered { log, pending, misplaced: misplaced || (worker as usize >= workers && log_is_left(&dir)) })
     }
@@ -152,7 +152,8 @@ impl Recovery<'_> {
     /// Notes names that are lost: of lives that the log's segments belong to.
     fn check_names(&mut self, log: &mut LogSummary) {
         for (life, known) in log.names.clone() {
-            if !log.segments.iter().any(|segment| segment.life == life && segment.records > 0) {
+            let is_needed = log.segments.iter().any(|segment| segment.life == life && segment.records > 0);
+            if !is_needed || life == self.dictionary.life() {
                 continue;
             }
             let map = self.lives.maps.entry(life).or_default();
@@ -193,7 +194,9 @@ impl Recovery<'_> {
                     }
                 }
             };
-            scan(log.worker, &log.dir, Some(self.record), see, |_| {})?;
+            // Not what was moved into it meanwhile.
+            let last = log.segments.last().map_or(0, |segment| segment.number);
+            scan(log.worker, &log.dir, Some(self.record), last, see, |_| {})?;
             outcome?;
             report.moved += mover.finish()?;
             report.nameless += nameless;

@@ -190,12 +190,13 @@ impl Frame<'_> {
     }
 }
 
-/// Reads the whole log of a worker. `see` is shown each valid frame that has records that were not replayed; `read`
+/// Reads the log of a worker, up to and including the segment of number `last`. `see` is shown each valid frame that has records that were not replayed; `read`
 /// is told of bytes as they are read.
 pub(crate) fn scan(
     worker: u32,
     dir: &Path,
     wanted: Option<&RecordType>,
+    last: u32,
     mut see: impl FnMut(Frame<'_>),
     mut read: impl FnMut(u64),
 ) -> Result<LogSummary, ScanError> {
@@ -204,7 +205,8 @@ pub(crate) fn scan(
         move |error| ScanError::Io(path, error)
     };
     let cursor = Cursor::read(dir).map_err(io(&dir.join(super::cursor::FILE)))?;
-    let files = segment::list(dir).map_err(io(dir))?;
+    let mut files = segment::list(dir).map_err(io(dir))?;
+    files.retain(|(number, _)| *number <= last);
     let mut scanner = Scanner::new(worker, dir, cursor, !files.is_empty());
     let mut buffer = FrameBuffer::default();
     for (number, path) in files {

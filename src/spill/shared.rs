@@ -60,7 +60,7 @@ pub(crate) enum Fullness {
 pub(super) struct LogShared<M> {
     pub(super) worker: u32,
     pub(super) dir: PathBuf,
-    /// The next segment, from the keeper.
+    /// The next segments, from the keeper.
     pub(super) ready: ArrayQueue<ReadySegment>,
     /// Records read ahead, from the keeper, and empty portions, to it.
     pub(super) portions: ArrayQueue<Portion<M>>,
@@ -90,13 +90,14 @@ impl<M> LogShared<M> {
         dir: PathBuf,
         dictionary: Arc<Dictionary>,
         notify: Notify,
+        ready: usize,
         replay_from: u64,
         end: u64,
     ) -> Self {
         Self {
             worker,
             dir,
-            ready: ArrayQueue::new(1),
+            ready: ArrayQueue::new(ready),
             portions: ArrayQueue::new(PORTIONS),
             spare: ArrayQueue::new(PORTIONS),
             appended: CachePadded::new(AtomicU64::new(end)),

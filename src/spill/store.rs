@@ -13,7 +13,7 @@ use super::config::{Durability, OnDamage, SpillConfig};
 use super::cursor::{Cursor, Progress};
 use super::dictionary::{self, Dictionary};
 use super::format::{Geometry, RecordType};
-use super::keeper::{Held, Keeper, State};
+use super::keeper::{Held, Keeper, State, ready_segments};
 use super::log::SpillLog;
 use super::reader::Reader;
 use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
@@ -299,13 +299,15 @@ impl Opening<'_> {
             path: segment.path.clone(),
             bytes: segment.allocated_bytes,
             extent: Arc::new(Extent::complete(segment.sequences.start, segment.sequences.end)),
-            ids: Some(Arc::new(self.lives.map(segment.life))),
+            // What was moved here has ids of this life already.
+            ids: (segment.life != self.store.dictionary.life()).then(|| Arc::new(self.lives.map(segment.life))),
             map: None,
             present: 0,
         });
         let dictionary = Arc::clone(&self.store.dictionary);
-        let shared =
-            Arc::new(LogShared::new(log.worker, log.dir.clone(), dictionary, notify, log.replay_from, log.end));
+        let ready = ready_segments(self.config.segment_bytes);
+        let (dir, from, end) = (log.dir.clone(), log.replay_from, log.end);
+        let shared = Arc::new(LogShared::new(log.worker, dir, dictionary, notify, ready, from, end));
         let targets = SyncTargets::default();
         let durability = self.config.durability;
         let mut keeper = Keeper {
@@ -324,7 +326,7 @@ impl Opening<'_> {
             state: State::default(),
             reader: Reader::new(),
         };
-        match keeper.prepare() {
+        match keeper.prepare_all() {
             Ok(()) => {}
             // A file that cannot be made is an error; a lack of room will pass, and what is there has to be replayed.
             Err(Shortage::Io(error)) if error.kind() != io::ErrorKind::StorageFull => return Err(at(&log.dir)(error)),

@@ -303,6 +303,7 @@ impl<M: Message> Desk<'_, M> {
         let policy = **self.policy.load();
         let goes_on = if last { self.overflow.replays_at_end() } else { replays_at(policy.level) };
         if !goes_on {
+            self.overflow.put_off();
             return false;
         }
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true };

@@ -106,6 +106,11 @@ impl<M: Message> Overflow<M> {
         !(self.replays_at_end() && self.is_pending())
     }
 
+    /// Nothing is replayed now, nor made up for later.
+    pub(super) fn put_off(&mut self) {
+        (self.live, self.spilled) = (0, 0);
+    }
+
     /// Replays as much as the worker's share allows, or a chunk where there is nothing else to do; returns whether there was
     /// anything to replay.
     pub(super) fn replay(
