@@ -1,5 +1,5 @@
 //! Proves that the data path does not allocate: not the feed's thread in any kind of offer, and not the worker's, in
-//! processing, shedding, telling of gaps and taking over new levels. A counting allocator stands under the whole
+//! processing, shedding, spilling, replaying, telling of gaps and taking over new levels. A counting allocator stands under the whole
 //! test; only the two threads that say so are counted, and only while the count is on.
 #![allow(unsafe_code, reason = "an allocator that counts has to implement `GlobalAlloc`")]
 
@@ -10,8 +10,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use plimsoll::spill::SpillConfig;
 use plimsoll::{
-    Context, DegradationLevel, Handler, Ingress, LatencySnapshot, Offer, Offered, Pipeline, SymbolId, Tick,
+    Context, DegradationLevel, Handler, Ingress, LatencySnapshot, Ledger, Offer, Offered, Pipeline, PipelineBuilder,
+    SymbolId, Tick,
 };
 use support::{ForcedLag, forced_pipeline, reference, trade, wait_until};
 
@@ -151,16 +153,29 @@ fn is_quiet(pipeline: &Pipeline<Tick, Marker>) -> bool {
     quiet
 }
 
+/// One test after the other: the counts are the process's.
 #[test]
 fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
-    let (lag, marker) = (ForcedLag::default(), Marker::default());
+    let lag = ForcedLag::default();
+    check(&lag, forced_pipeline(&lag), |ledger| assert_eq!((ledger.spilled, ledger.replayed), (0, 0)));
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = SpillConfig { segment_bytes: 1 << 20, free_space_floor_bytes: 0, ..SpillConfig::new(dir.path()) };
+    let lag = ForcedLag::default();
+    check(&lag, forced_pipeline(&lag).spill(config), |ledger| {
+        assert!(ledger.spilled >= 20_000 && ledger.replayed >= 20_000, "{ledger:?}");
+    });
+}
+
+fn check(lag: &ForcedLag, builder: PipelineBuilder, also: impl Fn(&Ledger)) {
+    let marker = Marker::default();
     let counts = Arc::clone(&marker.0);
-    let mut pipeline = forced_pipeline(&lag).lane_capacity(10_000).start(|_| marker.clone()).unwrap();
+    let mut pipeline = builder.lane_capacity(10_000).start(|_| marker.clone()).unwrap();
     let mut feed = pipeline.ingress().unwrap();
     let ticks = burst();
 
     // Warm up: threads set up what they keep for themselves. And see that the count counts.
-    ride(&pipeline, &mut feed, &lag, 1);
+    ride(&pipeline, &mut feed, lag, 1);
     MARKED.set(true);
     COUNTING.store(true, Ordering::Relaxed);
     let mut grown = Vec::with_capacity(10);
@@ -168,7 +183,7 @@ fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
     drop(std::hint::black_box(grown));
     assert_eq!(counted(), [1, 1, 1], "an allocation, a reallocation, a deallocation");
 
-    let offered = ride(&pipeline, &mut feed, &lag, 180);
+    let offered = ride(&pipeline, &mut feed, lag, 180);
     // A full lane, for certain: the worker is held inside a message.
     counts.hold.store(true, Ordering::Release);
     wait_until("the handler", || {
@@ -186,6 +201,7 @@ fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
     let finished = pipeline.join().unwrap();
     let ledger = &finished.ledger;
     ledger.check().unwrap();
+    also(ledger);
     let all = offered.accepted + offered.refused + offered.full;
     assert!(all >= 1_900_000, "{offered:?}");
     assert!(offered.accepted >= 1_000_000 && offered.refused > 0, "{offered:?}");

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use plimsoll::spill::SpillConfig;
 use plimsoll::{
     Context, DegradationLevel, Handler, Labels, Ledger, MessagePriority, Pipeline, ShedReason, SymbolId, Telemetry,
     Tick, Tier,
 };
-use support::{ForcedLag, TIER_1, forced_pipeline, reference, trade, wait_until};
+use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, reference, trade, wait_until};
 
 /// Name and labels, without the three that every series has.
 type Series = (String, BTreeMap<String, String>);
@@ -86,9 +87,17 @@ impl Scrape {
             ("k2_messages_refused_total", ledger.refused),
             ("k2_messages_full_total", ledger.full),
             ("k2_messages_in_flight", ledger.in_flight),
+            ("k2_messages_spilled_total", ledger.spilled),
+            ("k2_messages_replayed_total", ledger.replayed),
+            ("k2_messages_recovered_total", ledger.recovered),
+            ("k2_messages_spill_lost_total", ledger.spill_lost),
             ("k2_symbol_gaps_total", ledger.workers.iter().map(|w| w.gaps).sum()),
         ] {
             assert_eq!(self.count(name, &[]), expected, "{name}");
+        }
+        for (worker, of_worker) in ledger.workers.iter().enumerate() {
+            let pending = self.count("k2_spill_pending_messages", &[("worker", &worker.to_string())]);
+            assert_eq!(pending, of_worker.spill_pending, "worker {worker}");
         }
         for priority in MessagePriority::ALL {
             let label = priority.name().to_lowercase();
@@ -146,6 +155,16 @@ fn every_series_is_there_at_0_before_the_first_message() {
     }
     for worker in ["0", "1"] {
         scrape.value("k2_worker_busy_ratio", &[("worker", worker)]);
+        for name in [
+            "k2_spill_pending_messages",
+            "k2_spill_disk_bytes",
+            "k2_spill_segments",
+            "k2_spill_full",
+            "k2_spill_segment_not_ready_total",
+            "k2_spill_sync_failures_total",
+        ] {
+            assert_eq!(scrape.count(name, &[("worker", worker)]), 0, "{name}");
+        }
         for producer in ["0", "1"] {
             let fill = scrape.value("k2_lane_fill_ratio", &[("worker", worker), ("producer", producer)]);
             assert_eq!(fill, 0.0);
@@ -248,6 +267,42 @@ fn the_level_gauge_follows_the_level_while_the_pipeline_runs() {
         wait_until("the lag", || gauge("k2_lag_messages") == support::lag_of(level));
     }
     pipeline.join().unwrap();
+}
+
+#[test]
+fn the_spill_log_shows_what_waits_what_it_takes_and_when_it_is_full() {
+    let telemetry = Telemetry::new(&Labels::default()).unwrap();
+    let (lag, dir) = (ForcedLag::default(), tempfile::tempdir().unwrap());
+    let segment_bytes = 16 * 4096; // 826 ticks
+    let budget_bytes = 2 * segment_bytes;
+    let config = SpillConfig { segment_bytes, budget_bytes, free_space_floor_bytes: 0, ..SpillConfig::new(dir.path()) };
+    let builder = forced_pipeline(&lag).telemetry(telemetry.clone()).spill(config);
+    let mut pipeline = builder.start(|_| Nothing).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    lag.reach(&pipeline, DegradationLevel::Aggressive);
+    let ticks: Vec<Tick> = (1..=2000).map(|i| trade(TIER_3, i)).collect();
+    assert_eq!(feed.offer_slice(&ticks).accepted, 2000);
+    let of = |name| Scrape::of(&telemetry).count(name, &[("worker", "0")]);
+    wait_until("a full log", || of("k2_spill_full") == 1);
+    wait_until("the messages", || of("k2_spill_pending_messages") == 2 * 826);
+    assert_eq!((of("k2_spill_segments"), of("k2_spill_disk_bytes")), (2, budget_bytes));
+    assert!(of("k2_spill_segment_not_ready_total") >= 1);
+
+    lag.reach(&pipeline, DegradationLevel::Normal);
+    wait_until("replay", || of("k2_spill_pending_messages") == 0);
+    // The worker sees the room when it looks, which it does when there is something to do.
+    wait_until("room", || {
+        let _ = feed.offer_slice(&[trade(TIER_3, 2001)]);
+        of("k2_spill_full") == 0
+    });
+    drop(feed);
+    let finished = pipeline.join().unwrap();
+    finished.ledger.check().unwrap();
+    let scrape = Scrape::of(&telemetry);
+    scrape.check_against(&finished.ledger);
+    let full = scrape.count("k2_messages_shed_total", &[("symbol_tier", "tier_3"), ("reason", "spill_full")]);
+    assert_eq!(full, 2000 - 2 * 826);
+    assert_eq!(scrape.count("k2_spill_disk_bytes", &[("worker", "0")]), 0, "all is replayed and deleted");
 }
 
 #[test]
