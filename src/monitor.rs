@@ -7,10 +7,11 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::degradation::published::Published;
-use crate::degradation::{DegradationManager, Transition};
+use crate::degradation::{DegradationLevel, DegradationManager, Transition};
 use crate::lane::Waker;
 use crate::ledger::Counters;
 use crate::signals::{LagSource, MemorySource};
+use crate::spill::Arm;
 use crate::telemetry::{Exporter, Sample};
 use crate::worker::panic_message;
 
@@ -61,6 +62,8 @@ pub(crate) struct Monitor {
     pub(crate) on_transition: Option<OnTransition>,
     /// Of all workers: one that waits may have to replay at a lower level.
     pub(crate) wakers: Vec<Arc<Waker>>,
+    /// Of all spill logs: they make ready when it becomes likely that they are needed.
+    pub(crate) arms: Vec<Arm>,
     pub(crate) interval: Duration,
     pub(crate) start: Instant,
     /// Transitions that were logged and told of.
@@ -141,6 +144,7 @@ impl Monitor {
         drop(manager);
         if level != self.published.policy().level {
             self.published.publish(level);
+            self.arms.iter().for_each(|arm| arm(level > DegradationLevel::Normal));
             self.wakers.iter().for_each(|waker| waker.wake_if_parked());
         }
         for transition in &transitions {

@@ -291,6 +291,7 @@ impl PipelineBuilder {
             memory: self.memory,
             on_transition: self.on_transition,
             wakers,
+            arms: spilling.arms,
             interval: self.sample_interval,
             start,
             told: 0,

@@ -8,7 +8,7 @@ use super::error::StartError;
 use crate::lane::Waker;
 use crate::ledger::WorkerCounters;
 use crate::message::Message;
-use crate::spill::{self, Fault, Notify, RecoveryReport, SpillConfig, SpillStats};
+use crate::spill::{self, Arm, Fault, Notify, RecoveryReport, SpillConfig, SpillStats};
 use crate::symbols::Symbols;
 use crate::worker::Overflow;
 
@@ -20,13 +20,14 @@ pub(super) struct Spilling<M: Message> {
     /// By worker.
     pub(super) overflows: Vec<Overflow<M>>,
     pub(super) stats: Vec<Arc<SpillStats>>,
+    pub(super) arms: Vec<Arm>,
     pub(super) report: Option<RecoveryReport>,
 }
 
 impl<M: Message> Spilling<M> {
     /// Without spill logs.
     pub(super) fn none(workers: usize) -> Self {
-        Self { overflows: (0..workers).map(|_| Overflow::none()).collect(), stats: Vec::new(), report: None }
+        Self { overflows: (0..workers).map(|_| Overflow::none()).collect(), stats: Vec::new(), arms: Vec::new(), report: None }
     }
 
     /// Recovers and opens the logs, and counts what was found.
@@ -51,8 +52,9 @@ impl<M: Message> Spilling<M> {
         let homeless = report.nameless + report.moved_faults.iter().map(Fault::lost_records).sum::<u64>();
         count_found(&counters[0], 0, homeless);
         let stats = logs.iter().map(spill::SpillLog::stats).collect();
+        let arms = logs.iter().map(spill::SpillLog::arm).collect();
         let overflows = logs.into_iter().map(|log| Overflow::new(log, config.replay_share, config.at_shutdown));
-        Ok(Self { overflows: overflows.collect(), stats, report: Some(report) })
+        Ok(Self { overflows: overflows.collect(), stats, arms, report: Some(report) })
     }
 }
 

@@ -60,6 +60,8 @@ impl Slot {
 pub(crate) struct Cursor {
     file: File,
     generation: u64,
+    /// Both places are there: writing to them takes no room on the disk.
+    is_made: bool,
 }
 
 /// What was found where the cursor should be.
@@ -75,7 +77,12 @@ impl Cursor {
     /// Reads a cursor, and leaves it alone.
     pub(crate) fn read(dir: &Path) -> io::Result<Found> {
         match File::open(dir.join(FILE)) {
-            Ok(file) => Ok(Self::newest(&file)?.map_or(Found::Damaged, |(_, progress)| Found::Whole(progress))),
+            Ok(file) => match Self::newest(&file)? {
+                Some((_, progress)) => Ok(Found::Whole(progress)),
+                // The process ended when it had just made the file.
+                None if file.metadata()?.len() == 0 => Ok(Found::Missing),
+                None => Ok(Found::Damaged),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
             Err(error) => Err(error),
         }
@@ -86,7 +93,7 @@ impl Cursor {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(FILE))?;
         let generation = Self::newest(&file)?.map_or(0, |(generation, _)| generation);
-        Ok(Self { file, generation })
+        Ok(Self { file, generation, is_made: false })
     }
 
     fn newest(file: &File) -> io::Result<Option<(u64, Progress)>> {
@@ -112,6 +119,16 @@ impl Cursor {
             }
         }
         Ok(newest)
+    }
+
+    /// Writes both places, if that was not done before: from then on saving takes no room on the disk.
+    pub(crate) fn make(&mut self, progress: &Progress) -> io::Result<()> {
+        if !self.is_made {
+            self.save(progress)?;
+            self.save(progress)?;
+            self.is_made = true;
+        }
+        Ok(())
     }
 
     /// Writes to the older of the two places.
@@ -150,7 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Cursor::read(dir.path()).unwrap(), Found::Missing);
         let mut cursor = Cursor::open(dir.path()).unwrap();
-        assert_eq!(Cursor::read(dir.path()).unwrap(), Found::Damaged);
+        assert_eq!(Cursor::read(dir.path()).unwrap(), Found::Missing);
         let older = Progress { replayed: 3, appended: 8, clean: false, life: 5, names: 2 };
         let newer = Progress { replayed: 7, appended: 9, clean: true, life: 5, names: 4 };
         cursor.save(&older).unwrap();

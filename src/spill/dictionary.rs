@@ -228,11 +228,13 @@ pub(crate) struct IdMap {
 }
 
 impl IdMap {
-    /// There once were so many names.
-    pub(crate) fn expect_names(&mut self, known: u32) {
-        if self.ids.len() < known as usize {
+    /// There once were so many names. Returns whether some of them are missing that were not known to be.
+    pub(crate) fn expect_names(&mut self, known: u32) -> bool {
+        let is_news = self.ids.len() < known as usize;
+        if is_news {
             self.ids.resize(known as usize, None);
         }
+        is_news
     }
 
     /// Ids whose name is lost.

@@ -1,6 +1,6 @@
 //! The helper thread of a log: does all that a worker must not wait for.
 //!
-//! It keeps a segment ready (several, where they are small), makes the pages ahead of the writer present, reads ahead of replay, notes on disk how far replay has
+//! It keeps segments ready, makes the pages ahead of the writer present, reads ahead of replay, notes on disk how far replay has
 //! come, and deletes what is replayed. It never waits for the disk while spilling goes on; writing back is the
 //! [syncer](super::syncer)'s work.
 
@@ -23,23 +23,23 @@ use super::shared::{LogShared, PORTIONS};
 use super::syncer::{SyncTarget, SyncTargets};
 use super::writer::{Extent, ReadySegment};
 use super::{Durability, segment};
-use crate::message::{Message, wall_clock_ns};
+use crate::message::wall_clock_ns;
 use crate::symbols::Symbols;
 
 /// Between two rounds, while something is going on and while nothing is.
-const BUSY_PAUSE: Duration = Duration::from_millis(1);
+const BUSY_PAUSE: Duration = Duration::from_micros(500);
 const IDLE_PAUSE: Duration = Duration::from_millis(10);
 /// Between two tries to make a segment where there is no room.
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two notes of how far replay has come.
 const SAVE_INTERVAL: Duration = Duration::from_millis(10);
 /// Pages are made present so far ahead of the writer: what it fills in a pause, several times over; and in such steps.
-const AHEAD: usize = 8 << 20;
+const AHEAD: usize = 16 << 20;
 const STEP: usize = 1 << 20;
 
-/// How many segments are kept ready: one, or more where they are small, so that a pause of the keeper's does not use them up.
+/// How many segments are kept ready: two, since a busy disk can hold the keeper up while it makes one; more where they are small.
 pub(super) fn ready_segments(segment_bytes: u64) -> usize {
-    (AHEAD as u64 / segment_bytes).clamp(1, 16) as usize
+    (AHEAD as u64 / segment_bytes).clamp(2, 16) as usize
 }
 
 /// A segment file that is there.
@@ -56,8 +56,8 @@ pub(super) struct Held {
     pub(super) present: usize,
 }
 
-pub(super) struct Keeper<M: Message> {
-    pub(super) shared: Arc<LogShared<M>>,
+pub(super) struct Keeper {
+    pub(super) shared: Arc<LogShared>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) budget: Arc<Budget>,
     pub(super) durability: Durability,
@@ -86,9 +86,10 @@ pub(super) struct State {
     /// There was no room, which was logged.
     short: bool,
     appended: u64,
+    busy: bool,
 }
 
-impl<M: Message> Keeper<M> {
+impl Keeper {
     pub(super) fn run(mut self) {
         self.shared.keeper.get_or_init(std::thread::current);
         loop {
@@ -108,6 +109,11 @@ impl<M: Message> Keeper<M> {
         self.shared.dictionary.catch_up(&self.symbols);
         let appended = self.shared.appended.load(Ordering::Acquire);
         let appends = appended != std::mem::replace(&mut self.state.appended, appended);
+        let is_busy = appends || self.shared.armed.load(Ordering::Relaxed);
+        if is_busy && !std::mem::replace(&mut self.state.busy, is_busy) {
+            self.forget_present();
+        }
+        self.state.busy = is_busy;
         self.make_present();
         self.read_ahead();
         self.save(false);
@@ -118,7 +124,7 @@ impl<M: Message> Keeper<M> {
             self.state.retry_at = Some(Instant::now() + RETRY);
             self.tell_shortage(&shortage);
         }
-        appends || self.shared.replayed.load(Ordering::Relaxed) != appended
+        is_busy || self.shared.replayed.load(Ordering::Relaxed) != appended
     }
 
     /// Makes segments ready, until as many are as there should be.
@@ -130,6 +136,10 @@ impl<M: Message> Keeper<M> {
     }
 
     fn prepare(&mut self) -> Result<(), Shortage> {
+        // Before there is a segment: one without a cursor would look damaged, and a disk that segments have filled would have no room
+        // for the cursor, without which they cannot be deleted.
+        let progress = self.progress(false);
+        self.cursor.make(&progress).map_err(Shortage::Io)?;
         self.budget.take(self.segment_bytes)?;
         let made = self.make_segment();
         if made.is_err() {
@@ -138,7 +148,6 @@ impl<M: Message> Keeper<M> {
         let (ready, held) = made.map_err(Shortage::Io)?;
         self.targets.add(SyncTarget::new(ready.map.clone(), Arc::clone(&ready.extent), ready.id.number));
         self.held.push_back(held);
-        self.next_number += 1;
         self.count_held();
         let _ = self.shared.ready.push(ready); // it has room: this is the only thread that pushes
         self.state.retry_at = None;
@@ -149,12 +158,13 @@ impl<M: Message> Keeper<M> {
         Ok(())
     }
 
-    fn make_segment(&self) -> io::Result<(ReadySegment, Held)> {
+    fn make_segment(&mut self) -> io::Result<(ReadySegment, Held)> {
         let (worker, life) = (self.shared.worker, self.shared.dictionary.life());
+        self.next_number = segment::free_number(&self.shared.dir, self.next_number);
         let id = SegmentId { worker, number: self.next_number, epoch: super::store::random(), life };
         let new = segment::create(&self.shared.dir, id, &self.record, self.geometry, self.segment_bytes)?;
-        let present = AHEAD.min(new.bytes as usize);
-        let finished = new.map.populate(0, present).and_then(|()| match self.durability {
+        self.next_number += 1;
+        let finished = self.fill(&new).and_then(|()| match self.durability {
             Durability::Strict => new.file.sync_all().and_then(|()| File::open(&self.shared.dir)?.sync_all()),
             Durability::None | Durability::Interval(_) => Ok(()),
         });
@@ -170,9 +180,20 @@ impl<M: Message> Keeper<M> {
             extent: Arc::clone(&extent),
             ids: None,
             map: Some(new.map.clone()),
-            present,
+            present: AHEAD.min(new.bytes as usize),
         };
         Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, held))
+    }
+
+    /// Brings a new segment's pages into the page cache, by writing zeros: that is much quicker than to let each of them fault. The
+    /// first ones are made present, too. In between, the writer of another segment is not forgotten.
+    fn fill(&mut self, new: &segment::NewSegment) -> io::Result<()> {
+        let mut at = FRAME as u64;
+        while at < new.bytes - FRAME as u64 {
+            at = new.write_zeros(at, STEP)?;
+            self.make_present();
+        }
+        new.map.populate(0, AHEAD.min(new.bytes as usize))
     }
 
     /// The first time, it is news.
@@ -183,6 +204,13 @@ impl<M: Message> Keeper<M> {
                 worker, %dir, %shortage,
                 "no room for another segment of the spill log: when the one in use is full, messages are shed as spill_full"
             );
+        }
+    }
+
+    /// While nothing was written, the system may have written pages back, after which the next write to them is a fault again.
+    fn forget_present(&mut self) {
+        for held in self.held.iter_mut().filter(|held| held.extent.end().is_none()) {
+            held.present = held.extent.frame() as usize * FRAME;
         }
     }
 
@@ -219,11 +247,12 @@ impl<M: Message> Keeper<M> {
             let Some(mut portion) = self.spare_portion() else { break };
             let held = &self.held[index];
             let (Some(first), Some(end)) = (held.extent.first(), held.extent.end()) else { break };
-            let source = Source { number: held.number, path: &held.path, first, end, map: held.ids.as_ref() };
+            let source = Source { number: held.number, path: &held.path, first, end };
             self.state.read_next = self.reader.fill(&source, next.max(first), &mut portion);
-            if portion.is_empty() {
+            if portion.end() <= next {
                 let _ = self.shared.spare.push(portion);
             } else {
+                portion.ids.clone_from(&held.ids);
                 let _ = self.shared.portions.push(portion); // it has room for all portions there are
                 pushed = true;
             }
@@ -237,25 +266,30 @@ impl<M: Message> Keeper<M> {
         }
     }
 
-    fn spare_portion(&mut self) -> Option<Portion<M>> {
+    fn spare_portion(&mut self) -> Option<Portion> {
         self.shared.spare.pop().or_else(|| {
             // Made when first needed: a log that is never read back needs no memory for it.
             let may_make = self.state.portions_made < PORTIONS;
             self.state.portions_made += usize::from(may_make);
-            may_make.then(|| Portion::new(self.geometry.per_frame))
+            may_make.then(|| Portion::new(self.geometry))
         })
     }
 
-    /// Notes on disk how far the log has come, if that has changed.
-    fn save(&mut self, clean: bool) {
-        let replayed = self.shared.replayed.load(Ordering::Acquire);
-        let progress = Progress {
-            replayed,
+    /// How far the log has come.
+    fn progress(&self, clean: bool) -> Progress {
+        Progress {
+            replayed: self.shared.replayed.load(Ordering::Acquire),
             appended: self.shared.appended.load(Ordering::Acquire),
             clean,
             life: self.shared.dictionary.life(),
             names: self.shared.dictionary.names(),
-        };
+        }
+    }
+
+    /// Notes on disk how far the log has come, if that has changed.
+    fn save(&mut self, clean: bool) {
+        let progress = self.progress(clean);
+        let replayed = progress.replayed;
         let is_time = self.state.last_save.is_none_or(|last| last.elapsed() >= SAVE_INTERVAL);
         let is_due = clean || is_time || replayed - self.saved.replayed >= REPLAYED_TWICE_MAX / 2;
         if progress == self.saved || !is_due {

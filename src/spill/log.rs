@@ -1,19 +1,18 @@
 //! A worker's end of its log: append, commit, replay.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use super::Durability;
+use super::backlog::Backlog;
 use super::format::{FRAME, Geometry, Page, check_page};
-use super::reader::{Portion, decode};
-use super::shared::{Fullness, LogShared, SpillStats};
+use super::reader::{Portion, ReadFrame};
+use super::shared::{Arm, Fullness, LogShared, SpillStats};
 use super::store::StoreHandle;
 use super::writer::Writer;
 use crate::message::Message;
-use crate::symbols::Symbols;
 
 /// Records that may be replayed before their replay is noted on disk: so many may come twice after a crash.
 pub const REPLAYED_TWICE_MAX: u64 = 65_536;
@@ -26,9 +25,8 @@ pub const REPLAYED_TWICE_MAX: u64 = 65_536;
 ///
 /// Dropping it commits, notes how far replay has come, and leaves what was not replayed on disk.
 pub struct SpillLog<M: Message> {
-    pub(super) shared: Arc<LogShared<M>>,
+    pub(super) shared: Arc<LogShared>,
     pub(super) helpers: Vec<JoinHandle<()>>,
-    pub(super) symbols: Arc<Symbols>,
     pub(super) geometry: Geometry,
     pub(super) durability: Durability,
     pub(super) writer: Option<Writer>,
@@ -40,16 +38,11 @@ pub struct SpillLog<M: Message> {
     pub(super) out_of_room: bool,
     /// Nothing may be spilled for now: a symbol's name is not on disk, or the disk has failed.
     pub(super) blocked: bool,
-    /// Sequence number of the next record to replay.
-    pub(super) replay_next: u64,
-    pub(super) portion: Option<Portion<M>>,
-    /// Records that wait, by their symbol's slot, and in all.
-    pub(super) pending: Box<[u64]>,
-    pub(super) pending_total: u64,
-    /// Known since the start, in order, and not passed yet.
-    pub(super) known_losses: VecDeque<Range<u64>>,
-    /// Lost, and not yet told to the owner.
-    pub(super) lost: u64,
+    /// What waits.
+    pub(super) backlog: Backlog,
+    /// What the keeper has read of it, in hand.
+    pub(super) portion: Option<Portion>,
+    pub(super) messages: PhantomData<fn(M)>,
     /// Keeps the directory locked. After `helpers`, which are joined first.
     pub(super) _store: Arc<StoreHandle>,
 }
@@ -78,8 +71,7 @@ impl<M: Message> SpillLog<M> {
         let Some(writer) = &mut self.writer else { return false };
         writer.push(message.as_bytes(), missed);
         self.next += 1;
-        self.pending[self.symbols.slot(message.symbol())] += 1;
-        self.pending_total += 1;
+        self.backlog.add(message.symbol());
         true
     }
 
@@ -97,19 +89,25 @@ impl<M: Message> SpillLog<M> {
     /// Whether any message waits in the log.
     #[inline]
     pub fn is_pending(&self) -> bool {
-        self.pending_total > 0
+        self.backlog.total() > 0
     }
 
     /// Messages that wait in the log.
     #[inline]
     pub fn pending(&self) -> u64 {
-        self.pending_total
+        self.backlog.total()
     }
 
     /// Whether messages of a symbol, by its slot, wait in the log.
     #[inline]
     pub(crate) fn is_pending_at(&self, slot: usize) -> bool {
-        self.pending[slot] > 0
+        self.backlog.at(slot) > 0
+    }
+
+    /// For a thread that sees overload coming.
+    pub(crate) fn arm(&self) -> Arm {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move |armed| shared.arm(armed))
     }
 
     pub(crate) fn stats(&self) -> Arc<SpillStats> {
@@ -123,7 +121,7 @@ impl<M: Message> SpillLog<M> {
 
     /// Records that were found to be lost since this was last asked, beyond those that the recovery reported.
     pub fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
+        self.backlog.take_lost()
     }
 
     /// Looks whether there is room, and whether there is any reason not to use it. Call it before each batch of appends, a hundred
@@ -207,10 +205,10 @@ impl<M: Message> SpillLog<M> {
 
     /// Whether [`replay`](Self::replay) would deliver something now.
     pub fn can_replay(&self) -> bool {
-        if self.pending_total == 0 || self.may_replay() == 0 {
+        if self.backlog.total() == 0 || self.may_replay() == 0 {
             return false;
         }
-        let in_hand = self.portion.as_ref().is_some_and(|portion| portion.end() > self.replay_next);
+        let in_hand = self.portion.as_ref().is_some_and(|portion| portion.end() > self.backlog.next());
         in_hand
             || self.is_in_writer()
             || !self.shared.portions.is_empty()
@@ -224,7 +222,7 @@ impl<M: Message> SpillLog<M> {
     pub fn replay(&mut self, max: usize, mut deliver: impl FnMut(Replayed<M>)) -> usize {
         debug_assert_eq!(self.committed, self.next, "commit before replaying");
         let mut delivered = 0;
-        while delivered < max && self.replay_next < self.committed {
+        while delivered < max && self.backlog.next() < self.committed {
             let some = self.may_replay().min((max - delivered) as u64) as usize;
             let more = match some {
                 0 => None,
@@ -234,23 +232,20 @@ impl<M: Message> SpillLog<M> {
             let Some(more) = more else { break };
             delivered += more;
             // Release: whoever sees the number knows that the handler is done with what is below.
-            self.shared.replayed.store(self.replay_next, Ordering::Release);
+            self.shared.replayed.store(self.backlog.next(), Ordering::Release);
         }
         delivered
     }
 
     /// Symbols whose messages were lost in the log since it was last empty, with how many. Once nothing is pending, they
     /// are forgotten as this is asked.
-    pub(crate) fn take_lost_by_slot(&mut self, mut tell: impl FnMut(usize, u64)) {
-        debug_assert_eq!(self.pending_total, 0);
-        for (slot, count) in self.pending.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
-            tell(slot, std::mem::take(count));
-        }
+    pub(crate) fn take_lost_by_slot(&mut self, tell: impl FnMut(usize, u64)) {
+        self.backlog.take_rest(tell);
     }
 
     /// How many records may be replayed until a note on disk says how far replay has come.
     fn may_replay(&self) -> u64 {
-        let unsaved = self.replay_next.saturating_sub(self.shared.saved.load(Ordering::Relaxed));
+        let unsaved = self.backlog.next().saturating_sub(self.shared.saved.load(Ordering::Relaxed));
         REPLAYED_TWICE_MAX.saturating_sub(unsaved)
     }
 
@@ -260,101 +255,57 @@ impl<M: Message> SpillLog<M> {
     }
 
     fn is_in_writer(&self) -> bool {
-        self.writer.as_ref().is_some_and(|writer| (writer.first()..self.committed).contains(&self.replay_next))
+        self.writer.as_ref().is_some_and(|writer| (writer.first()..self.committed).contains(&self.backlog.next()))
     }
 
     /// Replays from the segment that is written to, in memory: so replay catches up with appending, whatever the disk does.
     fn replay_from_writer(&mut self, max: usize, deliver: &mut impl FnMut(Replayed<M>)) -> Option<usize> {
         let writer = self.writer.as_ref()?;
-        let (frame, from, committed) = writer.locate(self.replay_next);
-        let page: &[u8; FRAME] = writer.page(frame).try_into().ok()?;
-        if !matches!(check_page(page, writer.id(), frame, self.geometry), Page::Valid(_, n) if n == committed) {
-            tracing::error!(
-                segment = writer.id().number,
-                frame,
-                "a frame of the spill log changed in memory: it is lost"
-            );
-            self.lose(self.replay_next + (committed - from) as u64);
+        let (number, committed) = writer.locate(self.backlog.next());
+        let page: &[u8; FRAME] = writer.page(number).try_into().ok()?;
+        let frame = match check_page(page, writer.id(), number, self.geometry) {
+            Page::Valid(info, count) if count == committed => ReadFrame { page, first: info.first, count },
+            _ => {
+                let segment = writer.id().number;
+                tracing::error!(segment, frame = number, "a frame of the spill log changed in memory: it is lost");
+                self.lose(writer.frame_end(number).min(self.committed));
+                return Some(0);
+            }
+        };
+        Some(self.backlog.deliver(frame, self.geometry, None, max, deliver))
+    }
+
+    /// Replays what the keeper has read; `None` when it has yet to read it.
+    fn replay_from_portion(&mut self, max: usize, deliver: &mut impl FnMut(Replayed<M>)) -> Option<usize> {
+        let next = self.backlog.next();
+        let Some(portion) = &self.portion else { return self.next_portion().then_some(0) };
+        let Some(frame) = portion.frame_with(next) else { return self.next_portion().then_some(0) };
+        if frame.first > next {
+            let first = frame.first;
+            self.lose(first);
             return Some(0);
         }
-        let to = committed.min(from + max);
-        for index in from..to {
-            // What was a message when it was appended is one now: the checksum says so.
-            let message: Option<M> = decode(self.geometry.records(page, index, index + 1));
-            if let Some(message) = message {
-                let (sequence, missed) = (self.replay_next, self.geometry.note(page, index));
-                deliver(Replayed { sequence, missed, message });
-                let pending = &mut self.pending[self.symbols.slot(message.symbol())];
-                *pending = pending.saturating_sub(1);
-            } else {
-                self.lost += 1;
-            }
-            self.pending_total -= 1;
-            self.replay_next += 1;
-        }
-        Some(to - from)
+        Some(self.backlog.deliver(frame, portion.geometry, portion.ids.as_deref(), max, deliver))
     }
 
-    /// Replays what the helper has read; `None` when it has yet to read it.
-    fn replay_from_portion(&mut self, max: usize, deliver: &mut impl FnMut(Replayed<M>)) -> Option<usize> {
-        let Some(portion) = self.portion.take_if(|portion| portion.end() > self.replay_next) else {
-            return self.next_portion().then_some(0);
-        };
-        let portion = self.portion.insert(portion);
-        let skip = (self.replay_next - portion.first) as usize;
-        let records = portion.records(skip, max);
-        let mut count = 0;
-        for (message, missed) in records {
-            deliver(Replayed { sequence: self.replay_next, missed: *missed, message: *message });
-            let pending = &mut self.pending[self.symbols.slot(message.symbol())];
-            *pending = pending.saturating_sub(1);
-            self.pending_total -= 1;
-            self.replay_next += 1;
-            count += 1;
-        }
-        Some(count)
-    }
-
-    /// Takes the next portion that is worth having. `false` when there is none yet.
+    /// Takes the next portion. `false` when there is none yet.
     fn next_portion(&mut self) -> bool {
         if let Some(empty) = self.portion.take() {
             self.shared.give_back(empty);
         }
-        // Asked first: what the helper pushes after that is none of this answer's business.
+        // Asked first: what the keeper pushes after that is none of this answer's business.
         let all_read = self.shared.is_read_to(self.written_from());
-        match self.shared.portions.pop() {
-            Some(portion) if portion.end() <= self.replay_next => self.shared.give_back(portion),
-            Some(portion) => {
-                if portion.first > self.replay_next {
-                    self.lose(portion.first);
-                }
-                self.portion = Some(portion);
-            }
-            None if all_read => self.lose(self.written_from()),
-            None => {
-                self.shared.ask_for_more();
-                return false;
-            }
+        self.portion = self.shared.portions.pop();
+        if self.portion.is_none() && all_read {
+            self.lose(self.written_from());
+            return true;
         }
-        true
+        self.portion.is_some()
     }
 
     /// Passes over records that cannot be read: those below `to`.
     fn lose(&mut self, to: u64) {
-        let gap = self.replay_next..to;
-        let mut known = 0;
-        while let Some(loss) = self.known_losses.front() {
-            known += loss.end.min(gap.end).saturating_sub(loss.start.max(gap.start));
-            if loss.end > gap.end {
-                break;
-            }
-            self.known_losses.pop_front();
-        }
-        let new = (gap.end - gap.start) - known;
-        self.lost += new;
-        debug_assert!(new <= self.pending_total, "{new} of {} lost", self.pending_total);
-        self.pending_total = self.pending_total.saturating_sub(new);
-        self.replay_next = to;
+        self.backlog.lose(to);
         self.shared.replayed.store(to, Ordering::Release);
     }
 }
@@ -364,7 +315,7 @@ impl<M: Message> Drop for SpillLog<M> {
         self.commit();
         self.leave_segment();
         // Also what was replayed before a panic in the midst of a batch.
-        self.shared.replayed.store(self.replay_next, Ordering::Release);
+        self.shared.replayed.store(self.backlog.next(), Ordering::Release);
         self.shared.stop.store(true, Ordering::Release);
         for helper in self.helpers.drain(..) {
             helper.thread().unpark();
@@ -377,7 +328,7 @@ impl<M: Message> std::fmt::Debug for SpillLog<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SpillLog")
             .field("next", &self.next)
-            .field("pending", &self.pending_total)
+            .field("pending", &self.backlog.total())
             .finish_non_exhaustive()
     }
 }

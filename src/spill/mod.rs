@@ -96,6 +96,7 @@
 //! File systems that copy on write (btrfs, and others with reflinks in use) cannot promise that an allocated block can be written:
 //! on those, keep the free-space floor well above zero.
 
+mod backlog;
 mod budget;
 mod config;
 mod cursor;
@@ -121,7 +122,7 @@ pub use inspect::{Record, inspect, read_records};
 pub use log::{REPLAYED_TWICE_MAX, Replayed, SpillLog};
 pub use recovery::RecoveryReport;
 pub use scan::{Fault, FaultKind, LogSummary, SegmentSummary};
-pub(crate) use shared::{Notify, SpillStats};
+pub(crate) use shared::{Arm, Notify, SpillStats};
 pub(crate) use store::open_for;
 pub use store::{SpillError, open};
 

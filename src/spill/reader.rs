@@ -1,61 +1,69 @@
-//! Reading records back, ahead of the worker that replays them.
+//! Reading frames back, ahead of the worker that replays them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::dictionary::IdMap;
-use super::format::Page;
-use super::segment::{FrameBuffer, SegmentFile};
+use super::format::{FRAME, Geometry, Page};
+use super::segment::SegmentFile;
 use crate::message::Message;
 
 /// Frames that are read at a time.
 const FRAMES: usize = 64;
 
-/// Records with sequence numbers in a row, and the note beside each.
-pub(super) struct Portion<M> {
+/// Some frames of a segment, as they are on disk, and what they hold.
+pub(super) struct Portion {
+    pages: Vec<[u8; FRAME]>,
+    /// For each page the first record's sequence number, and how many records are in it: none in one that is not valid.
+    found: Vec<(u64, usize)>,
+    pub(super) geometry: Geometry,
+    /// What its ids mean; `None` for a segment of this life.
+    pub(super) ids: Option<Arc<IdMap>>,
+}
+
+/// A valid frame.
+#[derive(Clone, Copy)]
+pub(super) struct ReadFrame<'a> {
+    pub(super) page: &'a [u8; FRAME],
+    /// Sequence number of the first record.
     pub(super) first: u64,
-    messages: Vec<M>,
-    missed: Vec<u32>,
+    /// Records in it.
+    pub(super) count: usize,
 }
 
-impl<M: Message> Portion<M> {
-    /// An empty one, with room for `per_frame` records of so many frames as are read at a time.
-    pub(super) fn new(per_frame: usize) -> Self {
-        let capacity = per_frame * FRAMES;
-        Self { first: 0, messages: Vec::with_capacity(capacity), missed: Vec::with_capacity(capacity) }
-    }
-
-    /// At most `max` records from the `skip`th on.
-    pub(super) fn records(&self, skip: usize, max: usize) -> impl Iterator<Item = (&M, &u32)> {
-        self.messages[skip..].iter().zip(&self.missed[skip..]).take(max)
-    }
-
-    fn has_room(&self) -> bool {
-        self.messages.len() < self.messages.capacity()
-    }
-
-    fn push(&mut self, sequence: u64, message: M, missed: u32) {
-        if self.messages.is_empty() {
-            self.first = sequence;
-        }
-        self.messages.push(message);
-        self.missed.push(missed);
-    }
-}
-
-impl<M> Portion<M> {
-    /// Sequence number after the last record.
-    #[inline]
-    pub(super) fn end(&self) -> u64 {
-        self.first + self.messages.len() as u64
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+impl Portion {
+    pub(super) fn new(geometry: Geometry) -> Self {
+        Self { pages: vec![[0; FRAME]; FRAMES], found: Vec::with_capacity(FRAMES), geometry, ids: None }
     }
 
     pub(super) fn clear(&mut self) {
-        self.messages.clear();
-        self.missed.clear();
+        self.found.clear();
+        self.ids = None;
+    }
+
+    /// The valid frames that have records from this one on.
+    pub(super) fn frame_with(&self, sequence: u64) -> Option<ReadFrame<'_>> {
+        let with = |(_, (first, count)): &(_, &(u64, usize))| first + *count as u64 > sequence;
+        let (page, (first, count)) = self.pages.iter().zip(&self.found).find(with)?;
+        Some(ReadFrame { page, first: *first, count: *count })
+    }
+
+    /// Sequence number after the last record; 0 if there is none.
+    pub(super) fn end(&self) -> u64 {
+        self.found.iter().map(|(first, count)| first + *count as u64).max().unwrap_or(0)
+    }
+
+    /// Reads frames from this one on; returns how many.
+    fn read(&mut self, file: &SegmentFile, frame: u32) -> std::io::Result<u32> {
+        self.found.clear();
+        let pages = file.read_pages(frame, &mut self.pages)?;
+        for (i, page) in self.pages[..pages].iter().enumerate() {
+            self.found.push(match file.check(frame + i as u32, page) {
+                Page::Valid(info, count) => (info.first, count),
+                _ => (0, 0),
+            });
+        }
+        Ok(pages as u32)
     }
 }
 
@@ -77,76 +85,52 @@ pub(super) fn decode_mapped<M: Message>(record: &[u8], map: Option<&IdMap>) -> O
 }
 
 /// Reads one segment after the other, in order.
+#[derive(Default)]
 pub(super) struct Reader {
-    buffer: FrameBuffer,
-    /// The segment in hand.
-    file: Option<SegmentFile>,
+    /// The segment in hand, and the next frame to read of it.
+    file: Option<(SegmentFile, u32)>,
 }
 
-/// A segment to read: its file's number and path, the sequence numbers it holds, and what its ids mean.
+/// A segment to read: its file's number and path, and the sequence numbers it holds.
 pub(super) struct Source<'a> {
     pub(super) number: u32,
-    pub(super) path: &'a std::path::Path,
+    pub(super) path: &'a Path,
     pub(super) first: u64,
     pub(super) end: u64,
-    pub(super) map: Option<&'a Arc<IdMap>>,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
-        Self { buffer: FrameBuffer::new(FRAMES), file: None }
+    /// Reads frames that have records from `next` on into an empty portion; returns the sequence number to go on with, which is the
+    /// segment's end when there is nothing more in it. There may be no valid frame among those read.
+    pub(super) fn fill(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion) -> u64 {
+        match self.try_fill(source, next, portion) {
+            Ok(next) => next,
+            Err(error) => {
+                let path = source.path.display();
+                tracing::error!(%path, %error, "a segment of the spill log cannot be read: its records are lost");
+                portion.clear();
+                source.end
+            }
+        }
     }
 
-    /// Fills an empty portion with records from `next` on; returns the sequence number to go on with, which is the segment's
-    /// end when there is nothing more. Records that cannot be read are passed over: the portion ends before them.
-    pub(super) fn fill<M: Message>(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion<M>) -> u64 {
-        if self.file.as_ref().is_none_or(|file| file.id().number != source.number) {
-            match SegmentFile::open(source.path) {
-                Ok(file) => self.file = Some(file),
-                Err(error) => {
-                    let path = source.path.display();
-                    tracing::error!(%path, ?error, "a segment of the spill log cannot be read: its records are lost");
-                    return source.end;
-                }
-            }
+    fn try_fill(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion) -> std::io::Result<u64> {
+        if self.file.as_ref().is_none_or(|(file, _)| file.id().number != source.number) {
+            self.file = Some((SegmentFile::open(source.path)?, 1));
         }
-        let Some(file) = &self.file else { return source.end };
-        let map = source.map.map(Arc::as_ref);
-        let mut next = next;
-        let mut is_full = false;
+        let Some((file, frame)) = &mut self.file else { return Ok(source.end) };
         // A segment's frames are full but for the last, so a record is in this frame, or in a later one if frames before were lost.
-        let frame = (next.saturating_sub(source.first) / file.geometry.per_frame as u64) as u32 + 1;
-        let read = file.read_frames(frame, &mut self.buffer, |_, page, bytes| {
-            let Page::Valid(info, count) = page else { return true };
-            let skip = next.saturating_sub(info.first).min(count as u64) as usize;
-            for index in skip..count {
-                let sequence = info.first + index as u64;
-                let record = file.geometry.records(bytes, index, index + 1);
-                let message = decode_mapped::<M>(record, map);
-                let goes_on = portion.is_empty() || (sequence == portion.end() && portion.has_room());
-                match message {
-                    Some(message) if goes_on => portion.push(sequence, message, file.geometry.note(bytes, index)),
-                    None if portion.is_empty() => {}
-                    _ => {
-                        is_full = true;
-                        return false;
-                    }
-                }
-                next = sequence + 1;
-            }
-            is_full = !portion.has_room();
-            !is_full
-        });
-        if let Err(error) = read {
-            let path = file.path.display();
-            tracing::error!(%path, %error, "a segment of the spill log cannot be read: its records are lost");
-            return source.end;
+        let least = next.saturating_sub(source.first) / file.geometry.per_frame as u64 + 1;
+        *frame = (*frame).max(u32::try_from(least).unwrap_or(u32::MAX));
+        if *frame <= file.frames() {
+            *frame += portion.read(file, *frame)?;
         }
-        if is_full { next } else { source.end }
+        let next = next.max(portion.end());
+        Ok(if *frame > file.frames() { source.end } else { next.min(source.end) })
     }
 
     /// Lets go of the segment in hand, if it is this one.
     pub(super) fn close(&mut self, number: u32) {
-        self.file.take_if(|file| file.id().number == number);
+        self.file.take_if(|(file, _)| file.id().number == number);
     }
 }

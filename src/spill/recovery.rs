@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Progress};
+use super::cursor::{Cursor, Found, Progress};
 use super::dictionary::{self, Dictionary, IdMap, Names};
 use super::format::{FrameInfo, Geometry, RecordType, SegmentId};
 use super::reader::decode_mapped;
-use super::scan::{Fault, FaultKind, LogSummary, SegmentSummary, scan};
+use super::scan::{Fault, FaultKind, LogSummary, scan};
 use super::segment;
 use super::store::{SpillError, at, random};
 use super::writer::{Extent, ReadySegment, Writer};
@@ -131,6 +131,17 @@ impl Recovery<'_> {
     }
 
     fn read<M: Message>(&mut self, worker: u32, progress: &mut dyn FnMut(u64)) -> Result<Recovered, SpillError> {
+        let mut found = self.count::<M>(worker, progress)?;
+        if self.check_names(&mut found.log) {
+            // Records of symbols without a name were counted as other symbols'.
+            let again = self.count::<M>(worker, &mut |_| {})?;
+            found = Recovered { log: found.log, ..again };
+        }
+        Ok(found)
+    }
+
+    /// Reads a log and counts its records by symbol.
+    fn count<M: Message>(&self, worker: u32, progress: &mut dyn FnMut(u64)) -> Result<Recovered, SpillError> {
         let mut pending = vec![0; self.symbols.capacity() + 1].into_boxed_slice();
         let mut misplaced = false;
         let dir = worker_dir(self.root, worker);
@@ -144,20 +155,20 @@ impl Recovery<'_> {
                 }
             }
         };
-        let mut log = scan(worker, &dir, Some(self.record), u32::MAX, see, progress)?;
-        self.check_names(&mut log);
+        let log = scan(worker, &dir, Some(self.record), u32::MAX, see, progress)?;
         Ok(Recovered { log, pending, misplaced: misplaced || (worker as usize >= workers && log_is_left(&dir)) })
     }
 
-    /// Notes names that are lost: of lives that the log's segments belong to.
-    fn check_names(&mut self, log: &mut LogSummary) {
+    /// Notes names that are lost: of lives that the log's segments belong to. Returns whether that is news.
+    fn check_names(&mut self, log: &mut LogSummary) -> bool {
+        let mut is_news = false;
         for (life, known) in log.names.clone() {
             let is_needed = log.segments.iter().any(|segment| segment.life == life && segment.records > 0);
             if !is_needed || life == self.dictionary.life() {
                 continue;
             }
             let map = self.lives.maps.entry(life).or_default();
-            map.expect_names(known);
+            is_news |= map.expect_names(known);
             let damaged = self.lives.damaged.iter().any(|(damaged, _)| *damaged == life);
             if map.lost_names() > 0 || damaged {
                 let path = dictionary::path(self.root, life);
@@ -166,6 +177,7 @@ impl Recovery<'_> {
                 log.faults.push(Fault { kind, path, offset: 0, bytes, lost: 0..0, exact: true, was_durable: false });
             }
         }
+        is_news
     }
 
     /// Moves all records of logs that hold some of another worker's symbols to where they belong, in order. A crash in the midst
@@ -175,6 +187,13 @@ impl Recovery<'_> {
         all: Vec<Recovered>,
         report: &mut RecoveryReport,
     ) -> Result<(), SpillError> {
+        // A log that is new gets its cursor first: segments without one would look damaged, if this process were killed.
+        for Recovered { log, .. } in &all {
+            if log.segments.is_empty() && Cursor::read(&log.dir).map_err(at(&log.dir))? == Found::Missing {
+                let made = Cursor::open(&log.dir).and_then(|mut cursor| cursor.make(&Progress::default()));
+                made.map_err(at(&log.dir))?;
+            }
+        }
         // By worker: where its log ends, and its next segment's number.
         let mut ends: HashMap<u32, (u64, u32)> = HashMap::new();
         for Recovered { log, .. } in &all {
@@ -228,26 +247,39 @@ impl Recovery<'_> {
         }
         set_aside(log)?;
         if log.worker as usize >= self.workers {
-            fs::remove_dir_all(&log.dir).map_err(at(&log.dir))?;
+            remove_unless_needed(&log.dir).map_err(at(&log.dir))?;
         }
         Ok(())
     }
+}
+
+/// Removes the directory of a worker that is no more. If there is anything left in it but the cursor, someone may want to look.
+fn remove_unless_needed(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name() != super::cursor::FILE {
+            return Ok(());
+        }
+    }
+    fs::remove_dir_all(dir)
 }
 
 fn log_is_left(dir: &Path) -> bool {
     segment::list(dir).is_ok_and(|segments| !segments.is_empty())
 }
 
-/// Renames segments that cannot be read, so that they are kept for whoever wants to look, and are in nobody's way.
+/// Renames segments that cannot be read, so that they are kept for whoever wants to look, and are in nobody's way. Deletes those that
+/// were made ready and never used: a process that is killed leaves some each time.
 pub(super) fn set_aside(log: &LogSummary) -> Result<(), SpillError> {
-    let is_wholly_bad = |segment: &&SegmentSummary| {
-        let has_fault = log.faults.iter().any(|fault| fault.path == segment.path && !fault.lost.is_empty());
-        segment.records == 0 && has_fault
-    };
-    let bad = log.segments.iter().filter(is_wholly_bad).map(|segment| &segment.path);
-    for path in log.headless.iter().chain(bad).filter(|path| path.exists()) {
-        let aside = path.with_extension("spill.damaged");
-        fs::rename(path, &aside).map_err(at(path))?;
+    let has_fault = |path: &Path| log.faults.iter().any(|fault| fault.path == path);
+    let has_loss = |path: &Path| log.faults.iter().any(|fault| fault.path == path && !fault.lost.is_empty());
+    let empty = log.segments.iter().filter(|segment| segment.records == 0).map(|segment| &segment.path);
+    let (unused, bad): (Vec<_>, Vec<_>) = log.headless.iter().chain(empty).partition(|path| !has_fault(path));
+    let headless = |path: &PathBuf| log.headless.contains(path);
+    for path in bad.into_iter().filter(|path| (headless(path) || has_loss(path)) && path.exists()) {
+        fs::rename(path, segment::aside(path)).map_err(at(path))?;
+    }
+    for path in unused.into_iter().filter(|path| path.exists()) {
+        fs::remove_file(path).map_err(at(path))?;
     }
     Ok(())
 }
@@ -279,6 +311,7 @@ impl Mover<'_, '_> {
         let (writer, _) = match self.writers.entry(owner) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
+                *number = segment::free_number(&worker_dir(self.recovery.root, owner), *number);
                 let (ready, file) = self.recovery.make_segment(owner, *number)?;
                 *number += 1;
                 entry.insert((Writer::new(ready, self.recovery.geometry, info), file))

@@ -222,6 +222,11 @@ pub(crate) fn scan(
                 read(file.len);
             }
             Err(OpenFault::Header(HeaderFault::Foreign(why))) => return Err(ScanError::Foreign(path, why)),
+            // The process ended when it was making it, which is no fault; unless records are missing.
+            Err(OpenFault::Header(HeaderFault::Damaged)) if segment::is_blank(&path).is_ok_and(|is_blank| is_blank) => {
+                scanner.whole_file(&path, FaultKind::MissingRecords);
+                scanner.log.headless.push(path);
+            }
             Err(OpenFault::Header(HeaderFault::Damaged)) => {
                 scanner.whole_file(&path, FaultKind::NoHeader);
                 scanner.log.headless.push(path);
@@ -317,7 +322,7 @@ impl Scanner {
         };
         let whole_pages = file.len / FRAME as u64;
         let cut = file.len < file.header.segment_bytes();
-        let outcome = file.read_frames(1, buffer, |frame, page, bytes| {
+        let outcome = file.read_frames(buffer, |frame, page, bytes| {
             let is_cut = cut && u64::from(frame) >= whole_pages;
             match page {
                 Page::Valid(info, count) => {
@@ -330,7 +335,6 @@ impl Scanner {
                     self.bad_page(file, frame, kind, claimed.unwrap_or(0));
                 }
             }
-            true
         });
         if let Err(error) = outcome {
             self.whole_file(&file.path, FaultKind::Unreadable(error.to_string()));
@@ -370,7 +374,7 @@ impl Scanner {
         let (first, end) = (info.first, info.first + count as u64);
         self.durable = self.durable.max(info.durable);
         self.log.note_names(file.id().life, info.names);
-        let is_first_of_all = self.log.segments.is_empty() && summary.frames == 0;
+        let is_first_of_all = summary.frames == 0 && self.log.segments.iter().all(|segment| segment.frames == 0);
         // What was replayed may still be there.
         let before_cursor = is_first_of_all && self.expected.is_some_and(|expected| first < expected);
         match self.expected {
@@ -415,7 +419,13 @@ impl Scanner {
 
     /// Turns the runs since the last valid frame into faults that share the records from `from` to `to`.
     fn settle(&mut self, from: u64, to: u64, exact: bool) {
-        let runs = std::mem::take(&mut self.runs);
+        let mut runs = std::mem::take(&mut self.runs);
+        // Pages that were never written are no loss where those that were and are bad account for all of it.
+        let never_written = |run: &BadRun| run.kind == FaultKind::MissingRecords;
+        let bad = runs.iter().filter(|run| !never_written(run)).fold(0, |sum: u64, run| sum.saturating_add(run.room));
+        if bad >= to - from {
+            runs.iter_mut().filter(|run| never_written(run)).for_each(|run| run.room = 0);
+        }
         let last = runs.iter().rposition(|run| run.room > 0);
         let mut next = from;
         for (i, run) in runs.into_iter().enumerate() {

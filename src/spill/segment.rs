@@ -34,6 +34,35 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     Ok(found)
 }
 
+/// What a segment that cannot be read is renamed to.
+pub(crate) fn aside(path: &Path) -> PathBuf {
+    path.with_extension("spill.damaged")
+}
+
+/// Whether a file has only zeros in it, as one that is being made.
+pub(crate) fn is_blank(path: &Path) -> io::Result<bool> {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+    let mut buffer = vec![0; READ];
+    let mut at = 0;
+    loop {
+        match read_up_to(&file, &mut buffer, at)? {
+            0 => return Ok(true),
+            got if buffer[..got].iter().any(|byte| *byte != 0) => return Ok(false),
+            got => at += got as u64,
+        }
+    }
+}
+
+/// The first number from this one on that no file has, whatever the file is.
+pub(crate) fn free_number(dir: &Path, from: u32) -> u32 {
+    let is_taken = |number: &u32| {
+        let path = path(dir, *number);
+        [aside(&path), path].iter().any(|path| path.symlink_metadata().is_ok())
+    };
+    (from..u32::MAX).find(|number| !is_taken(number)).unwrap_or(u32::MAX)
+}
+
 /// A segment that is ready to be written.
 pub(crate) struct NewSegment {
     pub(crate) path: PathBuf,
@@ -81,11 +110,24 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
         }
     }
     // A file system that cannot allocate has to be written to.
-    let zeros = vec![0; READ];
-    let mut at = 0;
-    while at < bytes {
-        let some = zeros.len().min((bytes - at) as usize);
-        file.write_all_at(&zeros[..some], at)?;
+    write_zeros(file, 0, bytes)
+}
+
+impl NewSegment {
+    /// Writes some zeros, but not to the last page; returns where to go on.
+    pub(crate) fn write_zeros(&self, at: u64, bytes: usize) -> io::Result<u64> {
+        let end = (at + bytes as u64).min(self.bytes - FRAME as u64);
+        write_zeros(&self.file, at, end)?;
+        Ok(end)
+    }
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 * FRAME] = [0; 64 * FRAME];
+    let mut at = from;
+    while at < to {
+        let some = ZEROS.len().min((to - at) as usize);
+        file.write_all_at(&ZEROS[..some], at)?;
         at += some as u64;
     }
     Ok(())
@@ -108,6 +150,16 @@ pub(crate) struct SegmentFile {
 pub(crate) enum OpenFault {
     Io(io::Error),
     Header(HeaderFault),
+}
+
+impl From<OpenFault> for io::Error {
+    fn from(fault: OpenFault) -> Self {
+        match fault {
+            OpenFault::Io(error) => error,
+            OpenFault::Header(HeaderFault::Damaged) => Self::other("no whole header"),
+            OpenFault::Header(HeaderFault::Foreign(why)) => Self::other(why),
+        }
+    }
 }
 
 impl From<io::Error> for OpenFault {
@@ -148,26 +200,31 @@ impl SegmentFile {
         frames_of(self.header.segment_bytes())
     }
 
-    /// Looks at frames in order, beginning with this one (the first is 1), until `see` says that it has seen enough. A page
-    /// that was cut off, in whole or in part, is bad.
+    /// Reads frames from this one on (the first is 1), as many as there are and as fit; returns how many. One that was cut off, in
+    /// whole or in part, is all ones, which is no valid frame.
+    pub(crate) fn read_pages(&self, from: u32, pages: &mut [[u8; FRAME]]) -> io::Result<usize> {
+        let want = pages.len().min((self.frames() + 1).saturating_sub(from) as usize);
+        let got = read_up_to(&self.file, pages[..want].as_flattened_mut(), u64::from(from) * FRAME as u64)?;
+        pages[got / FRAME..want].fill([0xFF; FRAME]);
+        Ok(want)
+    }
+
+    /// Looks at a page that should be this frame.
+    pub(crate) fn check(&self, frame: u32, page: &[u8; FRAME]) -> Page {
+        check_page(page, self.id(), frame, self.geometry)
+    }
+
+    /// Looks at all frames in order.
     pub(crate) fn read_frames(
         &self,
-        from: u32,
         buffer: &mut FrameBuffer,
-        mut see: impl FnMut(u32, Page, &[u8; FRAME]) -> bool,
+        mut see: impl FnMut(u32, Page, &[u8; FRAME]),
     ) -> io::Result<()> {
-        let (id, frames) = (self.id(), self.frames());
-        let mut next = from;
-        while next <= frames {
-            let want = buffer.0.len().min((frames - next + 1) as usize);
-            let bytes = buffer.0[..want].as_flattened_mut();
-            let got = read_up_to(&self.file, bytes, u64::from(next) * FRAME as u64)?;
-            for (i, page) in buffer.0[..want].iter().enumerate() {
-                let missing = got < (i + 1) * FRAME;
-                let checked = if missing { Page::Bad(None) } else { check_page(page, id, next, self.geometry) };
-                if !see(next, checked, page) {
-                    return Ok(());
-                }
+        let mut next = 1;
+        while next <= self.frames() {
+            let pages = self.read_pages(next, &mut buffer.0)?;
+            for page in &buffer.0[..pages] {
+                see(next, self.check(next, page), page);
                 next += 1;
             }
         }
@@ -183,15 +240,9 @@ pub(crate) fn frames_of(segment_bytes: u64) -> u32 {
 /// What frames are read into.
 pub(crate) struct FrameBuffer(Vec<[u8; FRAME]>);
 
-impl FrameBuffer {
-    pub(crate) fn new(frames: usize) -> Self {
-        Self(vec![[0; FRAME]; frames])
-    }
-}
-
 impl Default for FrameBuffer {
     fn default() -> Self {
-        Self::new(READ / FRAME)
+        Self(vec![[0; FRAME]; READ / FRAME])
     }
 }
 

@@ -17,6 +17,9 @@ use crate::ledger::Tally;
 /// Portions that are read ahead.
 pub(super) const PORTIONS: usize = 3;
 
+/// Tells a log's keeper whether there may soon be something to spill.
+pub(crate) type Arm = Box<dyn Fn(bool) + Send>;
+
 /// Called when a worker that waits may have something to replay.
 pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 
@@ -57,14 +60,14 @@ pub(crate) enum Fullness {
     SyncFailed = 1,
 }
 
-pub(super) struct LogShared<M> {
+pub(super) struct LogShared {
     pub(super) worker: u32,
     pub(super) dir: PathBuf,
     /// The next segments, from the keeper.
     pub(super) ready: ArrayQueue<ReadySegment>,
     /// Records read ahead, from the keeper, and empty portions, to it.
-    pub(super) portions: ArrayQueue<Portion<M>>,
-    pub(super) spare: ArrayQueue<Portion<M>>,
+    pub(super) portions: ArrayQueue<Portion>,
+    pub(super) spare: ArrayQueue<Portion>,
     /// Written by the worker: records below are committed; records below are replayed.
     pub(super) appended: CachePadded<AtomicU64>,
     pub(super) replayed: CachePadded<AtomicU64>,
@@ -77,6 +80,8 @@ pub(super) struct LogShared<M> {
     /// A segment that the worker shall leave when its frame is full, since the disk failed on it.
     pub(super) leave_segment: AtomicU32,
     fullness: AtomicU8,
+    /// The level says that there may soon be something to spill.
+    pub(super) armed: AtomicBool,
     pub(super) stop: AtomicBool,
     pub(super) dictionary: Arc<Dictionary>,
     pub(super) stats: Arc<SpillStats>,
@@ -84,7 +89,7 @@ pub(super) struct LogShared<M> {
     pub(super) keeper: OnceLock<Thread>,
 }
 
-impl<M> LogShared<M> {
+impl LogShared {
     pub(super) fn new(
         worker: u32,
         dir: PathBuf,
@@ -108,6 +113,7 @@ impl<M> LogShared<M> {
             clock_ns: AtomicU64::new(crate::message::wall_clock_ns()),
             leave_segment: AtomicU32::new(0),
             fullness: AtomicU8::new(Fullness::Open as u8),
+            armed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             dictionary,
             stats: Arc::default(),
@@ -136,10 +142,17 @@ impl<M> LogShared<M> {
     }
 
     /// Gives an empty portion back, and tells the keeper.
-    pub(super) fn give_back(&self, mut portion: Portion<M>) {
+    pub(super) fn give_back(&self, mut portion: Portion) {
         portion.clear();
         let _ = self.spare.push(portion); // it has room for all there are
         self.ask_for_more();
+    }
+
+    /// Tells the keeper whether there may soon be something to spill.
+    pub(super) fn arm(&self, armed: bool) {
+        if self.armed.swap(armed, Ordering::Relaxed) != armed {
+            self.ask_for_more();
+        }
     }
 
     pub(super) fn ask_for_more(&self) {

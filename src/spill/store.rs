@@ -4,10 +4,12 @@ use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
+use std::marker::PhantomData;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::budget::{Budget, Shortage};
 use super::config::{Durability, OnDamage, SpillConfig};
 use super::cursor::{Cursor, Progress};
@@ -17,7 +19,8 @@ use super::keeper::{Held, Keeper, State, ready_segments};
 use super::log::SpillLog;
 use super::reader::Reader;
 use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
-use super::scan::{Fault, ScanError};
+use super::scan::{Fault, ScanError, SegmentSummary};
+use super::segment::{self, OpenFault, SegmentFile};
 use super::shared::{LogShared, Notify};
 use super::syncer::{SyncTargets, Syncer};
 use super::writer::Extent;
@@ -126,13 +129,19 @@ pub(super) struct StoreHandle {
 /// Deletes the dictionary if no segment needs it.
 impl Drop for StoreHandle {
     fn drop(&mut self) {
-        let is_empty = super::recovery::worker_dirs(&self.root).is_ok_and(|workers| {
-            let is_empty =
-                |worker: &u32| super::segment::list(&worker_dir(&self.root, *worker)).is_ok_and(|s| s.is_empty());
-            workers.iter().all(is_empty)
-        });
-        if is_empty {
-            let _ = fs::remove_file(dictionary::path(&self.root, self.dictionary.life()));
+        let life = self.dictionary.life();
+        // What cannot be read for now may need it.
+        let needs = |(_, path): &(u32, PathBuf)| match SegmentFile::open(path) {
+            Ok(file) => file.id().life == life,
+            Err(OpenFault::Io(_)) => true,
+            Err(OpenFault::Header(_)) => false,
+        };
+        let is_needed = |worker: &u32| {
+            segment::list(&worker_dir(&self.root, *worker)).map_or(true, |segments| segments.iter().any(needs))
+        };
+        let is_unused = super::recovery::worker_dirs(&self.root).is_ok_and(|workers| !workers.iter().any(is_needed));
+        if is_unused {
+            let _ = fs::remove_file(dictionary::path(&self.root, life));
         }
     }
 }
@@ -191,7 +200,11 @@ pub(crate) fn open_for<M: Message>(
     };
     let (mut report, all) = recover::<M>(&mut recovery, config, progress)?;
 
-    let used = all.iter().map(|found| found.log.allocated_bytes()).sum();
+    for found in &all {
+        set_aside(&found.log)?;
+    }
+    let segments = all.iter().flat_map(|found| &found.log.segments).filter(|segment| segment.path.exists());
+    let used = segments.map(|segment| segment.allocated_bytes).sum();
     let budget = Arc::new(Budget::new(config.budget_bytes, config.free_space_floor_bytes, root.clone(), used));
     let open = Opening { config, symbols, store: &store, lives: &lives, budget: &budget, record: &record, geometry };
     let mut logs = Vec::with_capacity(workers);
@@ -293,12 +306,17 @@ impl Opening<'_> {
     /// A worker's log, after recovery.
     fn log<M: Message>(&self, found: Recovered, notify: Notify) -> Result<SpillLog<M>, SpillError> {
         let Recovered { log, pending, .. } = found;
-        set_aside(&log)?;
+        // What is lost at the log's end counts as read when the last record is: replay passes it, and goes on with what comes next.
+        let last = log.segments.iter().rfind(|segment| segment.records > 0).map(|segment| segment.number);
+        let end_of = |segment: &SegmentSummary| {
+            if Some(segment.number) == last { log.end } else { segment.sequences.end }
+        };
+        let replay_from = if log.pending == 0 { log.end } else { log.replay_from };
         let held = log.segments.iter().filter(|segment| segment.path.exists()).map(|segment| Held {
             number: segment.number,
             path: segment.path.clone(),
             bytes: segment.allocated_bytes,
-            extent: Arc::new(Extent::complete(segment.sequences.start, segment.sequences.end)),
+            extent: Arc::new(Extent::complete(segment.sequences.start, end_of(segment))),
             // What was moved here has ids of this life already.
             ids: (segment.life != self.store.dictionary.life()).then(|| Arc::new(self.lives.map(segment.life))),
             map: None,
@@ -306,8 +324,8 @@ impl Opening<'_> {
         });
         let dictionary = Arc::clone(&self.store.dictionary);
         let ready = ready_segments(self.config.segment_bytes);
-        let (dir, from, end) = (log.dir.clone(), log.replay_from, log.end);
-        let shared = Arc::new(LogShared::new(log.worker, dir, dictionary, notify, ready, from, end));
+        let (dir, end) = (log.dir.clone(), log.end);
+        let shared = Arc::new(LogShared::new(log.worker, dir, dictionary, notify, ready, replay_from, end));
         let targets = SyncTargets::default();
         let durability = self.config.durability;
         let mut keeper = Keeper {
@@ -324,7 +342,7 @@ impl Opening<'_> {
             cursor: Cursor::open(&log.dir).map_err(at(&log.dir))?,
             saved: Progress { replayed: log.replay_from, ..Progress::default() },
             state: State::default(),
-            reader: Reader::new(),
+            reader: Reader::default(),
         };
         match keeper.prepare_all() {
             Ok(()) => {}
@@ -338,9 +356,9 @@ impl Opening<'_> {
             helpers.push(spawn(&format!("plimsoll-sync{}", log.worker), move || syncer.run())?);
         }
         helpers.push(spawn(&format!("plimsoll-log{}", log.worker), move || keeper.run())?);
+        let losses = log.faults.iter().map(|fault| fault.lost.clone()).filter(|lost| !lost.is_empty());
         Ok(SpillLog {
             helpers,
-            symbols: Arc::clone(self.symbols),
             geometry: self.geometry,
             durability,
             writer: None,
@@ -348,12 +366,9 @@ impl Opening<'_> {
             committed: log.end,
             out_of_room: false,
             blocked: false,
-            replay_next: log.replay_from,
+            backlog: Backlog::new(Arc::clone(self.symbols), replay_from, pending, log.pending, losses.collect()),
             portion: None,
-            pending,
-            pending_total: log.pending,
-            known_losses: log.faults.iter().map(|fault| fault.lost.clone()).filter(|lost| !lost.is_empty()).collect(),
-            lost: 0,
+            messages: PhantomData,
             shared,
             _store: Arc::clone(self.store),
         })

@@ -54,13 +54,13 @@ impl SyncTargets {
     }
 }
 
-pub(super) struct Syncer<M> {
-    pub(super) shared: Arc<LogShared<M>>,
+pub(super) struct Syncer {
+    pub(super) shared: Arc<LogShared>,
     pub(super) targets: SyncTargets,
     pub(super) interval: Duration,
 }
 
-impl<M> Syncer<M> {
+impl Syncer {
     pub(super) fn run(self) {
         let mut newest = 0;
         loop {

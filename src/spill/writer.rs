@@ -154,13 +154,15 @@ impl Writer {
         self.map.shared().sync(from, self.at + FRAME - from)
     }
 
-    /// Where a committed record is: its frame, its place in it, and how many are committed there.
-    pub(crate) fn locate(&self, sequence: u64) -> (u32, usize, usize) {
-        let offset = sequence - self.first;
-        let per_frame = self.geometry.per_frame as u64;
-        let frame = (offset / per_frame) as u32 + 1;
-        let committed = if frame == self.frame { self.committed } else { self.geometry.per_frame };
-        (frame, (offset % per_frame) as usize, committed)
+    /// Where a committed record is: its frame, and how many are committed there.
+    pub(crate) fn locate(&self, sequence: u64) -> (u32, usize) {
+        let frame = ((sequence - self.first) / self.geometry.per_frame as u64) as u32 + 1;
+        (frame, if frame == self.frame { self.committed } else { self.geometry.per_frame })
+    }
+
+    /// Sequence number after a full frame's last record.
+    pub(crate) fn frame_end(&self, frame: u32) -> u64 {
+        self.first + u64::from(frame) * self.geometry.per_frame as u64
     }
 
     /// A frame's page.
