@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!  source ──offer──▶ Ingress ──▶ lane 0 ▶ worker 0 (pinned) ─▶ Handler: enrich?, process, on_gap
-//!    (feed thread)      │    ──▶ lane 1 ▶ worker 1 (pinned) ─▶ Handler
-//!                       │ gate: refuses at CIRCUIT_BREAK
-//!                       ▼
+//!    (feed thread)      │    ──▶ lane 1 ▶ worker 1 (pinned) ─▶ Handler       │
+//!                       │ gate: refuses at CIRCUIT_BREAK         ▲ replay     └─▶ spill log (mmap, one a worker)
+//!                       ▼                                        └────────────────┘
 //!               counters (relaxed, padded) ──sampled──▶ Monitor ──▶ DegradationManager ──▶ Policy (arc-swap)
 //!                                           lag, memory             pure state machine      ▲ read by workers
 //! ```
@@ -17,8 +17,9 @@
 //! and what matters most ([`SymbolTiers`]). **Run.** A feed thread offers messages to its [`Ingress`] and flushes at the end of each
 //! burst; a symbol always meets the same worker and keeps its order. **Overload.** The [monitor](PipelineBuilder::sample_interval) sees
 //! lag or memory rise, the [`DegradationManager`] raises the level, and workers skip enrichment, then shed by
-//! [`MessagePriority`]; at the last level the gate refuses new messages. A symbol's handler is told of every hole, at its place in
-//! the stream. **Recover.** When both signals are well below their marks and the cooldown is over, the level goes down again.
+//! [`MessagePriority`], or [spill](PipelineBuilder::spill) to disk what can wait; at the last level the gate refuses new messages. A symbol's handler is told of every hole, at its place in
+//! the stream. **Recover.** When both signals are well below their marks and the cooldown is over, the level goes down again, and what was spilled is replayed
+//! between live messages, each symbol in its order.
 //! **Shut down.** Drop the ingress and [`join`](Pipeline::join): what was accepted is finished, and the [`Ledger`] says where every message went.
 //!
 //! ```

@@ -14,7 +14,7 @@ pub use bars_csv::write_bars;
 /// What a worker does with its messages. Each worker has a handler of its own, so `&mut self` needs no lock.
 ///
 /// A symbol always meets the same handler, and its messages come in the order in which one producer
-/// offered them. Calls should be short: while a handler works, its lane fills. A handler that panics ends the
+/// offered them, also those that come back from the spill log. Calls should be short: while a handler works, its lane fills. A handler that panics ends the
 /// pipeline; see [`PipelineError`](crate::PipelineError).
 ///
 /// Any `FnMut(&M, &Context)` is a handler that has no enrichment and ignores gaps.

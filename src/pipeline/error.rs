@@ -63,7 +63,8 @@ pub enum StartError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// A handler panicked. The gate was shut, and what its worker still had was shed as `worker_failed`.
+    /// A handler panicked. The gate was shut, and what its worker still had was shed as `worker_failed`. What waits in its spill
+    /// log stays there; if the panic came in a replay, the message in hand is the first to come after the next start.
     WorkerPanicked {
         /// The worker.
         worker: usize,
@@ -100,7 +101,7 @@ impl fmt::Display for Failure {
             Self::DrainTimeout { workers, waited } => write!(
                 f,
                 "{workers} workers were not done {waited:?} after intake was closed: a producer still holds its ingress, \
-                 or a handler is stuck"
+                 a handler is stuck, or there is more to replay than that"
             ),
         }
     }

@@ -175,7 +175,8 @@ mod tests {
         assert_eq!(Cursor::read(dir.path()).unwrap(), Found::Whole(newer));
         let path = dir.path().join(FILE);
         let good = std::fs::read(&path).unwrap();
-        for bit in 0..good.len() * 8 {
+        let bits_of = |place: usize| place * 8..(place + size_of::<Slot>()) * 8;
+        for bit in bits_of(0).chain(bits_of(SLOT as usize)) {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &bad).unwrap();

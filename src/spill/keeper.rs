@@ -56,6 +56,16 @@ pub(super) struct Held {
     pub(super) present: usize,
 }
 
+impl Held {
+    /// Gives the blocks of frames that were never used back to the disk.
+    fn trim(&self) -> io::Result<()> {
+        match self.extent.frame() {
+            0 => Ok(()), // of an earlier life
+            frame => segment::trim(&self.path, frame),
+        }
+    }
+}
+
 pub(super) struct Keeper {
     pub(super) shared: Arc<LogShared>,
     pub(super) symbols: Arc<Symbols>,
@@ -117,7 +127,8 @@ impl Keeper {
         self.make_present();
         self.read_ahead();
         self.save(false);
-        self.remove_replayed(false);
+        self.unmap_complete();
+        self.remove_replayed();
         if self.state.retry_at.is_none_or(|at| Instant::now() >= at)
             && let Err(shortage) = self.prepare_all()
         {
@@ -146,7 +157,9 @@ impl Keeper {
             self.budget.give_back(self.segment_bytes);
         }
         let (ready, held) = made.map_err(Shortage::Io)?;
-        self.targets.add(SyncTarget::new(ready.map.clone(), Arc::clone(&ready.extent), ready.id.number));
+        if matches!(self.durability, Durability::Interval(_)) {
+            self.targets.add(SyncTarget::new(ready.map.clone(), Arc::clone(&ready.extent), ready.id.number));
+        }
         self.held.push_back(held);
         self.count_held();
         let _ = self.shared.ready.push(ready); // it has room: this is the only thread that pushes
@@ -310,14 +323,20 @@ impl Keeper {
         }
     }
 
-    /// Deletes segments whose records are all replayed, once a note on disk says so. Not while the worker has one mapped, as it
-    /// would have to unmap it then; at the `end` that is no matter.
-    fn remove_replayed(&mut self, end: bool) {
+    /// Unmaps segments that the worker has left. Not while it still holds the mapping, as it would have to unmap it then.
+    fn unmap_complete(&mut self) {
+        for held in self.held.iter_mut().filter(|held| held.extent.end().is_some()) {
+            let targets = &self.targets;
+            held.map.take_if(|map| targets.is_last_beside(held.number, map));
+        }
+    }
+
+    /// Deletes segments whose records are all replayed, once a note on disk says so.
+    fn remove_replayed(&mut self) {
         let mut is_synced = self.durability == Durability::None;
         while let Some(held) = self.held.front() {
             let is_replayed = held.extent.end().is_some_and(|end| end <= self.saved.replayed);
-            let is_free = end || held.map.as_ref().is_none_or(|map| self.targets.is_last_beside(held.number, map));
-            if !is_replayed || !is_free {
+            if !is_replayed || held.map.is_some() {
                 break;
             }
             if !is_synced && self.cursor.sync().is_err() {
@@ -366,6 +385,14 @@ impl Keeper {
             }
         }
         self.targets.clear();
-        self.remove_replayed(true);
+        self.unmap_complete();
+        for held in &mut self.held {
+            held.map = None;
+            if let Err(error) = held.trim() {
+                let path = held.path.display();
+                tracing::warn!(%path, %error, "the rest of a segment of the spill log cannot be given back to the disk");
+            }
+        }
+        self.remove_replayed();
     }
 }

@@ -13,6 +13,8 @@ use super::map::SharedMap;
 use crate::message::wall_clock_ns;
 
 const SUFFIX: &str = ".spill";
+/// A symbolic link is not opened.
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 /// Bytes that are read at a time.
 const READ: usize = 256 * FRAME;
 
@@ -133,6 +135,21 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the blocks of all frames after this one back to the disk; they read as never written.
+pub(crate) fn trim(path: &Path, frame: u32) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).custom_flags(NO_FOLLOW).open(path)?;
+    let from = (u64::from(frame) + 1) * FRAME as u64;
+    let to = file.metadata()?.len().saturating_sub(FRAME as u64);
+    if from < to {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&file, flags, from, to - from) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// A segment that is there, to be read.
 pub(crate) struct SegmentFile {
     pub(crate) path: PathBuf,
@@ -177,8 +194,7 @@ impl From<HeaderFault> for OpenFault {
 impl SegmentFile {
     /// Opens a segment; a symbolic link is not followed.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenFault> {
-        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path)?;
         let meta = file.metadata()?;
         let (mut first, mut last) = (zero_page(), zero_page());
         read_up_to(&file, &mut first[..], 0)?;
@@ -201,11 +217,22 @@ impl SegmentFile {
     }
 
     /// Reads frames from this one on (the first is 1), as many as there are and as fit; returns how many. One that was cut off, in
-    /// whole or in part, is all ones, which is no valid frame.
+    /// whole or in part, or that cannot be read, is all ones, which is no valid frame.
     pub(crate) fn read_pages(&self, from: u32, pages: &mut [[u8; FRAME]]) -> io::Result<usize> {
         let want = pages.len().min((self.frames() + 1).saturating_sub(from) as usize);
-        let got = read_up_to(&self.file, pages[..want].as_flattened_mut(), u64::from(from) * FRAME as u64)?;
-        pages[got / FRAME..want].fill([0xFF; FRAME]);
+        let at = |page: usize| (u64::from(from) + page as u64) * FRAME as u64;
+        match read_up_to(&self.file, pages[..want].as_flattened_mut(), at(0)) {
+            Ok(got) => pages[got / FRAME..want].fill([0xFF; FRAME]),
+            // Some of it cannot be read: that is no reason to lose the rest.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                for (i, page) in pages[..want].iter_mut().enumerate() {
+                    if !read_up_to(&self.file, page, at(i)).is_ok_and(|got| got == FRAME) {
+                        page.fill(0xFF);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
         Ok(want)
     }
 

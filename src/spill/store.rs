@@ -19,7 +19,7 @@ use super::keeper::{Held, Keeper, State, ready_segments};
 use super::log::SpillLog;
 use super::reader::Reader;
 use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
-use super::scan::{Fault, ScanError, SegmentSummary};
+use super::scan::{Fault, LogSummary, ScanError, SegmentSummary};
 use super::segment::{self, OpenFault, SegmentFile};
 use super::shared::{LogShared, Notify};
 use super::syncer::{SyncTargets, Syncer};
@@ -202,6 +202,7 @@ pub(crate) fn open_for<M: Message>(
 
     for found in &all {
         set_aside(&found.log)?;
+        remove_unused(&found.log)?;
     }
     let segments = all.iter().flat_map(|found| &found.log.segments).filter(|segment| segment.path.exists());
     let used = segments.map(|segment| segment.allocated_bytes).sum();
@@ -289,6 +290,17 @@ fn remove_old_dictionaries(root: &Path, dictionary: &Dictionary, report: &Recove
             let _ = fs::remove_file(dictionary::path(root, life));
         }
     }
+}
+
+/// Deletes segments that were made ready and never used.
+fn remove_unused(log: &LogSummary) -> Result<(), SpillError> {
+    let has_fault = |path: &Path| log.faults.iter().any(|fault| fault.path == path);
+    for SegmentSummary { path, frames, .. } in &log.segments {
+        if *frames == 0 && !has_fault(path) && path.exists() {
+            fs::remove_file(path).map_err(at(path))?;
+        }
+    }
+    Ok(())
 }
 
 /// What the logs of a store are opened with.

@@ -100,6 +100,9 @@ impl Syncer {
             // Also if it failed: another try would tell nothing.
             target.frame = to;
             target.failed |= synced.is_err();
+            if target.extent.end().is_some() && target.extent.frame() == to && !target.failed {
+                targets.retain(|target| target.number != number);
+            }
             drop(targets);
             if let Err(error) = synced {
                 self.failed(number, &error);
