@@ -16,11 +16,24 @@
 //! prefault = false
 //! verdicts = "default"          # or "critical_only"
 //!
+//! [spill]                       # where overflow goes; without it, overflow is shed
+//! dir = "/var/spool/plimsoll"
+//! segment_bytes = "64MiB"       # sizes: a number of bytes, or one with KiB, MiB, GiB or TiB
+//! budget_bytes = "16GiB"        # on disk, for all workers together
+//! free_space_floor_bytes = "1GiB"
+//! durability = "none"           # or "strict", or "interval:100ms"
+//! replay_share = 0.5            # of a busy worker's work
+//! at_shutdown = "leave"         # or "replay"
+//! on_damage = "continue"        # or "fail"
+//!
 //! [labels]                      # on every metric
 //! service = "k2-platform"
 //! environment = "dev"
 //! component = "plimsoll"
 //! ```
+
+mod spill;
+pub(crate) mod units;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -30,6 +43,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cli::CliError;
 
+pub(crate) use spill::{SpillFlags, SpillSection, settings as spill_settings};
+
 /// All settings of a file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,6 +52,7 @@ pub(crate) struct Config {
     pub(crate) thresholds: DegradationThresholds,
     pub(crate) tiers: Tiers,
     pub(crate) pipeline: PipelineConfig,
+    pub(crate) spill: Option<SpillSection>,
     pub(crate) labels: Labels,
 }
 
@@ -129,6 +145,7 @@ impl Config {
 mod tests {
     use super::*;
     use plimsoll::Tier;
+    use plimsoll::spill::SpillConfig;
 
     #[test]
     fn the_documented_file_is_read() {
@@ -139,6 +156,8 @@ mod tests {
         assert_eq!(config.thresholds, DegradationThresholds::default());
         assert_eq!((config.pipeline.workers, config.pipeline.lane_capacity), (Some(2), Some(6_000_000)));
         assert_eq!(config.labels, Labels::default());
+        let spill = spill_settings(config.spill.as_ref(), &SpillFlags::default()).unwrap();
+        assert_eq!(spill, Some(SpillConfig::new("/var/spool/plimsoll")));
         let tiers = config.symbol_tiers();
         assert_eq!(["RIO", "QAN", "CBA"].map(|s| tiers.tier(s)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
     }

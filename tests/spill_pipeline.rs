@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -358,44 +357,4 @@ fn every_durability_keeps_the_same_promises_to_the_pipeline() {
         drop(feed);
         pipeline.join().unwrap().ledger.check().unwrap();
     }
-}
-
-/// Offers until messages are shed for want of room, replays, and sees that there is room again.
-fn fill_and_recover(dir: &Path, config: SpillConfig) {
-    let (lag, witness) = (ForcedLag::default(), Witness::default());
-    let (pipeline, mut feed) = start(&lag, SpillConfig { dir: dir.to_owned(), ..config }, &witness);
-    let full = |ledger: &Ledger| ledger.shed_by.get(Tier::Tier3, ShedReason::SpillFull);
-    let mut sequence = 0;
-    for round in 1..=2 {
-        lag.reach(&pipeline, AGGRESSIVE);
-        let before = full(&pipeline.ledger());
-        wait_until("a full log", || {
-            offer(&pipeline, &mut feed, &trades(TIER_3, sequence + 1..=sequence + 900));
-            sequence += 900;
-            full(&quiet(&pipeline)) > before + 900
-        });
-        let ledger = quiet(&pipeline);
-        ledger.check().unwrap();
-        assert_eq!(ledger.shed, full(&ledger));
-        lag.reach(&pipeline, NORMAL);
-        let ledger = all_replayed(&pipeline);
-        ledger.check().unwrap();
-        assert!(ledger.replayed > 0 && ledger.spill_lost == 0, "round {round}: {ledger:?}");
-    }
-    let replayed = witness.replayed();
-    assert!(replayed.is_sorted(), "in order");
-    // A hole is where messages were shed, and what was offered after the room came back went live.
-    offer(&pipeline, &mut feed, &[trade(TIER_3, sequence + 1)]);
-    drop(feed);
-    let finished = pipeline.join().unwrap();
-    finished.ledger.check().unwrap();
-    assert_eq!(finished.ledger.spilled, finished.ledger.replayed);
-    assert_eq!(finished.ledger.processed() + finished.ledger.shed, finished.ledger.accepted);
-}
-
-#[test]
-fn without_room_messages_are_shed_as_spill_full_and_spilled_again_when_there_is_room() {
-    let dir = TempDir::new().unwrap();
-    let budget_bytes = 3 * 16 * 4096;
-    fill_and_recover(dir.path(), SpillConfig { budget_bytes, ..config(&dir) });
 }

@@ -7,6 +7,8 @@ mod progress;
 mod run;
 mod signal;
 mod simulate;
+mod spill;
+mod spilling;
 mod summary;
 
 use std::io::{self, IsTerminal, Write};
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use plimsoll::StartError;
 use plimsoll::source::SourceError;
+use plimsoll::spill::SpillError;
 
 /// Processes market-data ticks and degrades gracefully under overload, in five announced steps.
 ///
@@ -31,6 +34,7 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Simulate(simulate::Arguments),
+    Spill(spill::Arguments),
 }
 
 /// What went wrong: decides the exit code.
@@ -45,6 +49,9 @@ pub(crate) enum CliError {
     /// All else: 1.
     #[error("{0}")]
     Runtime(String),
+    /// As above, and what there is to say was printed already.
+    #[error("see above")]
+    Said,
     /// Who read our output has gone; nothing to complain about.
     #[error("broken pipe")]
     BrokenPipe,
@@ -55,7 +62,7 @@ impl CliError {
         match self {
             Self::Config(_) => ExitCode::from(78),
             Self::Usage(_) => ExitCode::from(2),
-            Self::Runtime(_) => ExitCode::from(1),
+            Self::Runtime(_) | Self::Said => ExitCode::from(1),
             Self::BrokenPipe => ExitCode::SUCCESS,
         }
     }
@@ -77,7 +84,17 @@ impl From<StartError> for CliError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Thread { .. } => Self::Runtime(error.to_string()),
+            StartError::Spill(error) => error.into(),
             _ => Self::Config(error.to_string()),
+        }
+    }
+}
+
+impl From<SpillError> for CliError {
+    fn from(error: SpillError) -> Self {
+        match error {
+            SpillError::Config(_) => Self::Config(error.to_string()),
+            _ => Self::Runtime(error.to_string()),
         }
     }
 }
@@ -96,11 +113,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Spill(arguments) => spill::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CliError::BrokenPipe) {
+            if !matches!(error, CliError::BrokenPipe | CliError::Said) {
                 let _ = writeln!(io::stderr(), "plimsoll: {error}");
             }
             error.code()

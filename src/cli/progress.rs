@@ -8,7 +8,7 @@ use plimsoll::source::Source;
 /// How often the bar is drawn at most.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A bar of the bytes read.
+/// A bar of the bytes read. It is gone when this is dropped.
 pub(crate) struct Progress {
     bar: ProgressBar,
     next: Instant,
@@ -28,15 +28,32 @@ impl Progress {
     }
 
     pub(crate) fn show(&mut self, source: &dyn Source, message: impl FnOnce() -> String) {
-        let now = Instant::now();
-        if self.bar.is_hidden() || now < self.next {
-            return;
+        if self.is_due() {
+            let (read, total) = source.position();
+            self.draw(read, total, message());
         }
-        self.next = now + INTERVAL;
-        let (read, total) = source.position();
+    }
+
+    /// Shows how much of something that is no source was read.
+    pub(crate) fn show_bytes(&mut self, read: u64, total: u64, message: &str) {
+        if self.is_due() {
+            self.draw(read, total, message.to_owned());
+        }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = !self.bar.is_hidden() && now >= self.next;
+        if is_due {
+            self.next = now + INTERVAL;
+        }
+        is_due
+    }
+
+    fn draw(&self, read: u64, total: u64, message: String) {
         self.bar.set_length(total);
         self.bar.set_position(read);
-        self.bar.set_message(message());
+        self.bar.set_message(message);
     }
 
     pub(crate) fn clear(&self) {

@@ -16,8 +16,8 @@ use super::metrics_server::MetricsServer;
 use super::output::OutputFile;
 use super::progress::Progress;
 use super::signal::StopFlag;
-use super::{CliError, summary};
-use crate::config::{Config, Pin};
+use super::{CliError, spilling, summary};
+use crate::config::{Config, Pin, SpillFlags, spill_settings, units};
 
 /// Process a recorded feed into bars.
 ///
@@ -26,7 +26,8 @@ use crate::config::{Config, Pin};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   plimsoll run --format asx --input ticks/ --bars bars.csv
-  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --metrics 127.0.0.1:9100")]
+  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --metrics 127.0.0.1:9100
+  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --spill /var/spool/plimsoll")]
 pub(crate) struct Arguments {
     /// Layout of the input
     #[arg(long, value_enum)]
@@ -38,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     bars: PathBuf,
     /// Length of a bar: a number and ns, us, ms, s, m or h
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
     bar_interval: NonZeroU64,
     /// How fast to play the feed: max, realtime, xN (N times as fast as recorded), N/s (messages a second)
     ///
@@ -69,6 +70,8 @@ pub(crate) struct Arguments {
     /// Thresholds, tiers and more; flags override it
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    spill: SpillFlags,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -77,45 +80,32 @@ enum Format {
     Asx,
 }
 
-/// A time such as `60s`, in nanoseconds.
-fn interval(text: &str) -> Result<NonZeroU64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let unit_ns = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => 0,
-    };
-    let ns = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ns));
-    ns.and_then(NonZeroU64::new)
-        .ok_or_else(|| "give a whole number above 0 and a unit: ns, us, ms, s, m or h".to_owned())
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if arguments.ledger.as_ref() == Some(&arguments.bars) {
         let path = arguments.bars.display();
         return Err(CliError::Usage(format!("--bars and --ledger are both {path}: give them a file each")));
     }
     let config = Config::load(arguments.config.as_deref())?;
+    let spill = spill_settings(config.spill.as_ref(), &arguments.spill)?;
     let stop = StopFlag::install()?;
     let telemetry = Telemetry::new(&config.labels).map_err(|error| CliError::Runtime(error.to_string()))?;
     let symbols = Arc::new(Symbols::new(config.symbol_tiers(), Symbols::DEFAULT_CAPACITY));
-    let interval = arguments.bar_interval;
-    let mut pipeline: Pipeline<Tick, BarsHandler> = builder(arguments, &config)
-        .symbols(Arc::clone(&symbols))
-        .telemetry(telemetry.clone())
-        .start(|_| BarsHandler::new(interval))?;
     let Format::Asx = arguments.format;
+    // All that can fail comes before the start, which begins to replay what an earlier run has left in the spill log.
     let mut source = AsxSource::open(&arguments.input, &symbols, arguments.on_bad_row)?;
     let bars_file = OutputFile::create(&arguments.bars)?;
     let ledger_file = arguments.ledger.as_deref().map(OutputFile::create).transpose()?;
-    let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry)).transpose()?;
+    let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
+    let interval = arguments.bar_interval;
+    let mut pipeline: Pipeline<Tick, BarsHandler> = spilling::with(builder(arguments, &config), spill.as_ref())
+        .symbols(Arc::clone(&symbols))
+        .telemetry(telemetry)
+        .start(|_| BarsHandler::new(interval))?;
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
+    }
+    if let (Some(spill), Some(recovery)) = (&spill, pipeline.recovery()) {
+        let _ = io::stderr().write_all(spilling::found(&spill.dir, recovery).as_bytes());
     }
 
     let start = Instant::now();
@@ -136,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         Err(error) => (*error.ledger).clone(),
     };
     let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &source));
-    let mut text = summary::ledger(&ledger);
+    let mut text = summary::ledger(&ledger, spill.is_some());
     let bars_written = match ended {
         Ok(finished) => {
             text += &summary::levels(finished.highest, finished.transition_count);
@@ -148,6 +138,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         }
         Err(error) => Err(CliError::Runtime(error.to_string())),
     };
+    if let Some(spill) = &spill {
+        text += &spilling::left(&spill.dir, &ledger);
+    }
     if source.skipped_rows() > 0 {
         text += &format!("skipped rows     {}\n", summary::grouped(source.skipped_rows()));
     }
@@ -183,7 +176,7 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
 }
 
 /// Writes the bars; returns how many.
-fn write_bars(file: OutputFile, handlers: Vec<BarsHandler>, symbols: &Symbols) -> Result<usize, CliError> {
+pub(super) fn write_bars(file: OutputFile, handlers: Vec<BarsHandler>, symbols: &Symbols) -> Result<usize, CliError> {
     let name = |id| symbols.name(id).map_or_else(|| format!("{id}"), |name| name.to_string());
     let bars = handlers.into_iter().flat_map(BarsHandler::into_bars).map(|(id, bars)| (name(id), bars));
     file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))
@@ -219,20 +212,6 @@ impl<'a> LedgerFile<'a> {
             balanced: ledger.check().is_ok(),
             skipped_rows: source.skipped_rows(),
             shed_by,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intervals_have_a_number_and_a_unit() {
-        assert_eq!(interval("60s"), interval("1m"));
-        assert_eq!(interval("250ms").map(NonZeroU64::get), Ok(250_000_000));
-        for text in ["", "s", "60", "0s", "-1s", "1.5s", "60 s", "99999999999h"] {
-            assert!(interval(text).is_err(), "{text}");
         }
     }
 }

@@ -18,8 +18,14 @@ pub(crate) fn grouped(n: u64) -> String {
     out
 }
 
-/// The ledger as a table, and whether it balances.
-pub(crate) fn ledger(ledger: &Ledger) -> String {
+/// `1 fault`, `2 faults`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// The ledger as a table, and whether it balances. `spills`: there is a spill log, so that its rows are of interest.
+pub(crate) fn ledger(ledger: &Ledger, spills: bool) -> String {
     let mut out = String::from("ledger\n");
     let mut row = |name: &str, count: u64| {
         let _ = writeln!(out, "  {name:<16}{:>16}", grouped(count));
@@ -31,6 +37,16 @@ pub(crate) fn ledger(ledger: &Ledger) -> String {
     row("processed", ledger.processed());
     row("shed", ledger.shed);
     row("in flight", ledger.in_flight);
+    let spill = [
+        ("recovered", ledger.recovered),
+        ("spilled", ledger.spilled),
+        ("replayed", ledger.replayed),
+        ("spill pending", ledger.spill_pending),
+        ("spill lost", ledger.spill_lost),
+    ];
+    if spills || spill.iter().any(|(_, count)| *count > 0) {
+        spill.iter().for_each(|(name, count)| row(name, *count));
+    }
     for tier in Tier::ALL {
         let cells = ledger.shed_by.iter().filter(|(t, _, count)| *t == tier && *count > 0);
         for (_, reason, count) in cells {
@@ -81,6 +97,18 @@ pub(crate) fn latency(latency: &[LatencySnapshot; 4]) -> String {
     if out.is_empty() { out } else { format!("latency, receive to processed (sampled)\n{out}") }
 }
 
+/// Bytes in the unit that suits them.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut scaled = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if scaled < 1024.0 {
+            return if unit == "bytes" { format!("{bytes} bytes") } else { format!("{scaled:.1} {unit}") };
+        }
+        scaled /= 1024.0;
+    }
+    format!("{scaled:.1} TiB")
+}
+
 /// Nanoseconds in the unit that suits them.
 fn duration(nanos: u64) -> String {
     match nanos {
@@ -99,5 +127,19 @@ mod tests {
     fn digits_come_in_groups_of_three() {
         let texts = [0, 999, 1_000, 1_234_567].map(grouped);
         assert_eq!(texts, ["0", "999", "1 000", "1 234 567"]);
+    }
+
+    #[test]
+    fn bytes_come_in_the_unit_that_suits_them() {
+        let texts = [0, 1023, 1024, 64 << 20, 3 << 40].map(bytes);
+        assert_eq!(texts, ["0 bytes", "1023 bytes", "1.0 KiB", "64.0 MiB", "3.0 TiB"]);
+    }
+
+    #[test]
+    fn rows_of_the_spill_log_are_there_if_it_is() {
+        let mut none = Ledger::default();
+        assert!(!ledger(&none, false).contains("spill") && ledger(&none, true).contains("spill pending"));
+        none.recovered = 1;
+        assert!(ledger(&none, false).contains("recovered"));
     }
 }

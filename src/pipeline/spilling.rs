@@ -27,7 +27,12 @@ pub(super) struct Spilling<M: Message> {
 impl<M: Message> Spilling<M> {
     /// Without spill logs.
     pub(super) fn none(workers: usize) -> Self {
-        Self { overflows: (0..workers).map(|_| Overflow::none()).collect(), stats: Vec::new(), arms: Vec::new(), report: None }
+        Self {
+            overflows: (0..workers).map(|_| Overflow::none()).collect(),
+            stats: Vec::new(),
+            arms: Vec::new(),
+            report: None,
+        }
     }
 
     /// Recovers and opens the logs, and counts what was found.

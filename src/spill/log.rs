@@ -30,8 +30,8 @@ pub struct SpillLog<M: Message> {
     pub(super) geometry: Geometry,
     pub(super) durability: Durability,
     pub(super) writer: Option<Writer>,
-    /// Sequence number of the next record.
-    pub(super) next: u64,
+    /// Sequence number of the next record, while there is no writer that knows it.
+    pub(super) end: u64,
     /// Records below it are committed, and were counted.
     pub(super) committed: u64,
     /// No segment was ready when one was needed: asked again once in a while, not for each message.
@@ -70,7 +70,6 @@ impl<M: Message> SpillLog<M> {
         }
         let Some(writer) = &mut self.writer else { return false };
         writer.push(message.as_bytes(), missed);
-        self.next += 1;
         self.backlog.add(message.symbol());
         true
     }
@@ -79,9 +78,10 @@ impl<M: Message> SpillLog<M> {
     /// [`Durability::Strict`] the machine.
     #[inline]
     pub fn commit(&mut self) -> u64 {
-        let new = self.next - self.committed;
+        let next = self.next_sequence();
+        let new = next - self.committed;
         if new > 0 {
-            self.commit_new();
+            self.commit_to(next);
         }
         new
     }
@@ -115,8 +115,9 @@ impl<M: Message> SpillLog<M> {
     }
 
     /// Sequence number that the next message gets; the first one ever is 0.
+    #[inline]
     pub fn next_sequence(&self) -> u64 {
-        self.next
+        self.writer.as_ref().map_or(self.end, Writer::next)
     }
 
     /// Records that were found to be lost since this was last asked, beyond those that the recovery reported.
@@ -145,7 +146,7 @@ impl<M: Message> SpillLog<M> {
             writer.commit();
             let leave = self.shared.leave_segment.load(Ordering::Relaxed) == writer.id().number;
             if writer.has_next_frame() && !leave {
-                let info = self.shared.frame_info(self.next);
+                let info = self.shared.frame_info(writer.next());
                 writer.open_frame(info);
                 return true;
             }
@@ -166,7 +167,7 @@ impl<M: Message> SpillLog<M> {
         };
         self.leave_segment();
         self.shared.stats.set_full(false);
-        let info = self.shared.frame_info(self.next);
+        let info = self.shared.frame_info(self.end);
         self.writer = Some(Writer::new(segment, self.geometry, info));
         true
     }
@@ -177,28 +178,30 @@ impl<M: Message> SpillLog<M> {
         if self.durability == Durability::Strict {
             self.sync(&writer, 1);
         }
-        writer.finish(self.next);
+        self.end = writer.next();
+        writer.finish();
     }
 
-    fn commit_new(&mut self) {
+    /// Makes all that was appended count: it ends before `next`.
+    fn commit_to(&mut self, next: u64) {
         if let Some(writer) = &mut self.writer {
             writer.commit();
         }
         if self.durability == Durability::Strict
             && let Some(writer) = &self.writer
         {
-            let first = self.committed.max(writer.first()).min(self.next - 1);
+            let first = self.committed.max(writer.first()).min(next - 1);
             self.sync(writer, writer.locate(first).0);
         }
-        self.committed = self.next;
+        self.committed = next;
         // Release: whoever sees the number finds the records.
-        self.shared.appended.store(self.next, Ordering::Release);
+        self.shared.appended.store(next, Ordering::Release);
     }
 
     /// Waits for the disk.
     fn sync(&self, writer: &Writer, frame: u32) {
         match writer.sync_from(frame) {
-            Ok(()) => self.shared.durable.store(self.next, Ordering::Relaxed),
+            Ok(()) => self.shared.durable.store(writer.next(), Ordering::Relaxed),
             Err(error) => self.shared.sync_failed(Fullness::SyncFailed, &error),
         }
     }
@@ -220,7 +223,7 @@ impl<M: Message> SpillLog<M> {
     ///
     /// If `deliver` panics, the message in hand and all after it stay pending.
     pub fn replay(&mut self, max: usize, mut deliver: impl FnMut(Replayed<M>)) -> usize {
-        debug_assert_eq!(self.committed, self.next, "commit before replaying");
+        debug_assert_eq!(self.committed, self.next_sequence(), "commit before replaying");
         let mut delivered = 0;
         while delivered < max && self.backlog.next() < self.committed {
             let some = self.may_replay().min((max - delivered) as u64) as usize;
@@ -327,7 +330,7 @@ impl<M: Message> Drop for SpillLog<M> {
 impl<M: Message> std::fmt::Debug for SpillLog<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SpillLog")
-            .field("next", &self.next)
+            .field("next", &self.next_sequence())
             .field("pending", &self.backlog.total())
             .finish_non_exhaustive()
     }

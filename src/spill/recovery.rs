@@ -305,7 +305,7 @@ impl Mover<'_, '_> {
             if writer.has_next_frame() {
                 writer.open_frame(info);
             } else if let Some((writer, file)) = self.writers.remove(&owner) {
-                close(writer, &file, *next)?;
+                close(writer, &file)?;
             }
         }
         let (writer, _) = match self.writers.entry(owner) {
@@ -325,15 +325,50 @@ impl Mover<'_, '_> {
 
     /// Commits, and waits for the disk: what is moved is deleted next. Returns how many records there were.
     fn finish(mut self) -> Result<u64, SpillError> {
-        for (owner, (mut writer, file)) in self.writers.drain() {
+        for (mut writer, file) in self.writers.drain().map(|(_, writer)| writer) {
             writer.commit();
-            close(writer, &file, self.ends.get(&owner).map_or(0, |(next, _)| *next))?;
+            close(writer, &file)?;
         }
         Ok(self.moved)
     }
 }
 
-fn close(writer: Writer, file: &File, next: u64) -> Result<(), SpillError> {
-    writer.finish(next);
+fn close(writer: Writer, file: &File) -> Result<(), SpillError> {
+    writer.finish();
     file.sync_all().map_err(at(Path::new("a segment that records were moved to")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SpillConfig, open};
+    use crate::message::SymbolId;
+    use crate::symbols::{SymbolTiers, Symbols};
+    use crate::tick::Tick;
+    use std::sync::Arc;
+
+    #[test]
+    fn records_without_a_name_wait_for_no_other_symbol() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SpillConfig { free_space_floor_bytes: 0, segment_bytes: 1 << 16, ..SpillConfig::new(dir.path()) };
+        let symbols = Arc::new(Symbols::new(SymbolTiers::default(), 8));
+        let (mut logs, _) = open::<Tick>(&config, &symbols, 1).unwrap();
+        for name in ["BHP", "CBA"] {
+            assert!(logs[0].append(&Tick::reference(symbols.intern(name).unwrap(), 0), 0));
+        }
+        drop(logs);
+        // The second name is cut off.
+        for entry in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()) {
+            if entry.file_name().to_string_lossy().starts_with("symbols-") {
+                std::fs::File::options().write(true).open(entry.path()).unwrap().set_len(64).unwrap();
+            }
+        }
+        let symbols = Arc::new(Symbols::new(SymbolTiers::default(), 8));
+        let others = ["WES", "XRO"].map(|name| symbols.intern(name).unwrap());
+        let (logs, report) = open::<Tick>(&config, &symbols, 1).unwrap();
+        assert_eq!((report.pending(), report.faults().count()), (2, 1));
+        // CBA's number is that of another one now.
+        assert_eq!(others[1], SymbolId::new(1));
+        let waiting: Vec<usize> = (0..9).filter(|slot| logs[0].is_pending_at(*slot)).collect();
+        assert_eq!(waiting, [symbols.id("BHP").unwrap().index()]);
+    }
 }

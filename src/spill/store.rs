@@ -374,7 +374,7 @@ impl Opening<'_> {
             geometry: self.geometry,
             durability,
             writer: None,
-            next: log.end,
+            end: log.end,
             committed: log.end,
             out_of_room: false,
             blocked: false,

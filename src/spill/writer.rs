@@ -61,8 +61,11 @@ pub(crate) struct Writer {
     frames: u32,
     /// The frame that is being filled, from 1.
     frame: u32,
-    /// Where it begins.
+    /// Where it begins, and where its next record goes.
     at: usize,
+    record_at: usize,
+    /// Sequence number of its first record.
+    frame_first: u64,
     /// Records in it, and how many of them are committed.
     used: usize,
     committed: usize,
@@ -84,6 +87,8 @@ impl Writer {
             frames: frames_of(bytes),
             frame: 0,
             at: 0,
+            record_at: 0,
+            frame_first: info.first,
             used: 0,
             committed: 0,
             checksum: FrameChecksum::new(&[0; FRAME]),
@@ -116,6 +121,8 @@ impl Writer {
         debug_assert!(self.has_next_frame() && self.committed == self.used);
         self.frame += 1;
         self.at = self.frame as usize * FRAME;
+        self.record_at = self.at + self.geometry.records_at;
+        self.frame_first = info.first;
         self.used = 0;
         self.committed = 0;
         let header = FrameHeader::new(self.id, self.frame, info);
@@ -128,11 +135,18 @@ impl Writer {
     #[inline]
     pub(crate) fn push(&mut self, record: &[u8], note: u32) {
         debug_assert!(!self.frame_is_full() && record.len() == self.geometry.record);
-        self.map.write(self.at + self.geometry.record_at(self.used), record);
+        self.map.write(self.record_at, record);
         if note != 0 {
             self.map.write(self.at + self.geometry.note_at(self.used), &note.to_le_bytes());
         }
+        self.record_at += record.len();
         self.used += 1;
+    }
+
+    /// Sequence number that the next record gets.
+    #[inline]
+    pub(crate) fn next(&self) -> u64 {
+        self.frame_first + self.used as u64
     }
 
     /// Makes all records of the frame in hand count; returns how many did not before.
@@ -175,8 +189,8 @@ impl Writer {
     }
 
     /// Leaves the segment. All is committed.
-    pub(crate) fn finish(self, next: u64) {
+    pub(crate) fn finish(self) {
         debug_assert!(self.committed == self.used);
-        self.extent.end.store(next, Ordering::Release);
+        self.extent.end.store(self.next(), Ordering::Release);
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod random_run;
 pub(crate) mod recorder;
+pub(crate) mod spill;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
