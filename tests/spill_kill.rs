@@ -7,13 +7,10 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plimsoll::spill::{self, Durability, REPLAYED_TWICE_MAX, SpillConfig, SpillLog};
 use plimsoll::{Symbols, Tick};
@@ -27,35 +24,9 @@ fn rounds() -> u64 {
     std::env::var("PLIMSOLL_KILL_ROUNDS").map_or(50, |rounds| rounds.parse().unwrap())
 }
 
-/// What the child does, told before it does it or after.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Said {
-    /// It has opened the log: pending records are in this range.
-    Open,
-    /// It is about to replay, or has replayed, up to here.
-    Replaying,
-    Replayed,
-    /// It is about to append, or has committed, up to here.
-    Appending,
-    Committed,
-}
-
-const SAID: [(Said, char); 5] =
-    [(Said::Open, 'O'), (Said::Replaying, 'r'), (Said::Replayed, 'R'), (Said::Appending, 'a'), (Said::Committed, 'C')];
-
-/// One short line, in one write: a killed process leaves it whole or not at all.
-fn say(said: Said, number: u64) {
-    let (_, letter) = SAID.into_iter().find(|(other, _)| *other == said).unwrap();
-    std::io::stdout().write_all(format!("@{letter}{number}\n").as_bytes()).unwrap();
-}
-
-/// Reads such a line; `None` for others, and at the end.
-fn hear(line: &str) -> Option<(Said, u64)> {
-    let (_, rest) = line.strip_suffix('\n')?.split_once('@')?;
-    let letter = rest.chars().next()?;
-    let (said, _) = SAID.into_iter().find(|(_, other)| *other == letter)?;
-    Some((said, rest[1..].parse().unwrap()))
-}
+/// What the child says: it has opened the log, which ends here; it is about to replay, or has replayed, up to here; it is about to append,
+/// or has committed, up to here.
+const SAID: [char; 5] = ['O', 'r', 'R', 'a', 'C'];
 
 /// The child's log, with how far it has come.
 struct Worker {
@@ -71,17 +42,17 @@ impl Worker {
         if count == 0 {
             return;
         }
-        say(Said::Replaying, self.replayed + count);
+        say('r', self.replayed + count);
         let numbers = replay(&mut self.log, &self.symbols, count);
         assert!(numbers.into_iter().eq(self.replayed..self.replayed + count));
         assert_eq!(self.log.take_lost(), 0);
         self.replayed += count;
-        say(Said::Replayed, self.replayed);
+        say('R', self.replayed);
     }
 
     fn append(&mut self, count: u64) {
         let first = self.log.next_sequence();
-        say(Said::Appending, first + count);
+        say('a', first + count);
         self.log.refresh();
         for number in first..first + count {
             if !self.log.append(&tick(&self.symbols, number), note(number)) {
@@ -89,7 +60,7 @@ impl Worker {
             }
         }
         self.log.commit();
-        say(Said::Committed, self.log.next_sequence());
+        say('C', self.log.next_sequence());
     }
 
     fn run(mut self) -> ! {
@@ -125,7 +96,7 @@ fn child_spills() {
     assert_eq!((report.lost(), report.faults().count()), (0, 0), "{report:?}");
     let replayed = report.logs[0].replay_from;
     assert_eq!(log.pending(), log.next_sequence() - replayed);
-    say(Said::Open, log.next_sequence());
+    say('O', log.next_sequence());
     Worker { log, symbols, replayed, random: Random::new(seed) }.run()
 }
 
@@ -139,13 +110,14 @@ struct Model {
 }
 
 impl Model {
-    fn hear(&mut self, (said, number): (Said, u64)) {
+    fn hear(&mut self, said: char, number: u64) {
         match said {
-            Said::Open => assert_eq!(number, self.appended.start, "the log has another end"),
-            Said::Replaying => self.replayed.end = number,
-            Said::Replayed => self.replayed.start = number.saturating_sub(REPLAYED_TWICE_MAX).max(self.replayed.start),
-            Said::Appending => self.appended.end = number,
-            Said::Committed => self.appended.start = number,
+            'O' => assert_eq!(number, self.appended.start, "the log has another end"),
+            'r' => self.replayed.end = number,
+            'R' => self.replayed.start = number.saturating_sub(REPLAYED_TWICE_MAX).max(self.replayed.start),
+            'a' => self.appended.end = number,
+            'C' => self.appended.start = number,
+            other => panic!("{other} {number}"),
         }
     }
 
@@ -176,47 +148,6 @@ impl Model {
     }
 }
 
-/// When the child is killed.
-#[derive(Debug)]
-struct Moment {
-    /// After so many lines,
-    lines: u64,
-    /// and then at some instant.
-    then: Duration,
-}
-
-/// Kills a child, and hears all that it has said.
-fn kill(mut process: Child, moment: &Moment, mut heard: impl FnMut((Said, u64))) {
-    let mut lines: BufReader<ChildStdout> = BufReader::new(process.stdout.take().unwrap());
-    let mut line = String::new();
-    let mut count = 0;
-    let mut next = |lines: &mut BufReader<ChildStdout>| {
-        line.clear();
-        let is_more = lines.read_line(&mut line).unwrap() > 0;
-        let said = hear(&line);
-        said.into_iter().for_each(&mut heard);
-        (is_more, said.is_some())
-    };
-    while count < moment.lines {
-        let (is_more, is_said) = next(&mut lines);
-        if !is_more {
-            break;
-        }
-        count += u64::from(is_said);
-    }
-    // An instant, no synchronisation: whatever the child does then, the log must be whole.
-    let start = Instant::now();
-    while start.elapsed() < moment.then {
-        std::hint::spin_loop();
-    }
-    process.kill().unwrap();
-    while next(&mut lines).0 {}
-    let status = process.wait().unwrap();
-    let mut said = String::new();
-    process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}\n{said}");
-}
-
 /// Kills so many children in one directory, and then opens the log in this process: all that was not replayed comes back.
 fn campaign(random: &mut Random, rounds: u64, moment: impl Fn(&mut Random) -> Moment) -> [u64; SAID.len()] {
     let dir = tempfile::tempdir().unwrap();
@@ -224,10 +155,9 @@ fn campaign(random: &mut Random, rounds: u64, moment: impl Fn(&mut Random) -> Mo
     let mut heard = [0; SAID.len()];
     for round in 0..rounds {
         let (moment, seed) = (moment(random), random.below(u64::MAX));
-        let process = child("child_spills", dir.path(), &seed.to_string()).spawn().unwrap();
-        kill(process, &moment, |said| {
-            heard[SAID.iter().position(|(other, _)| *other == said.0).unwrap()] += 1;
-            model.hear(said);
+        kill(child("child_spills", dir.path(), &seed.to_string()), &moment, |said, number| {
+            model.hear(said, number);
+            heard[SAID.iter().position(|other| *other == said).unwrap()] += 1;
         });
         model.check(dir.path(), &format!("round {round}, seed {seed}, {moment:?}"));
     }

@@ -17,7 +17,8 @@ use super::format::FRAME;
 pub struct SpillConfig {
     /// Directory of the log; made if it is not there. Each worker has a directory of its own in it.
     pub dir: PathBuf,
-    /// Bytes of a segment, a multiple of 4096: 64 MiB by default, 16 KiB at least, 16 GiB at most.
+    /// Bytes of a segment, a multiple of 4096: 64 MiB by default, 16 KiB at least, 1 GiB at most. The one that is written to is replayed
+    /// from memory, so it should be small beside it.
     pub segment_bytes: u64,
     /// What a spilled message survives.
     pub durability: Durability,
@@ -41,6 +42,10 @@ pub struct SpillConfig {
 /// | `None` | all that counts as spilled | what the system had written back by itself | nothing |
 /// | `Interval` | all that counts as spilled | all but the last interval, and the time a write takes | nothing |
 /// | `Strict` | all that counts as spilled | all that counts as spilled | waits for the disk, once for each 128 messages |
+///
+/// The third column takes the disk at its word, and needs one that writes 4096 bytes as one: a frame that is written again as it is
+/// filled can be torn otherwise. After a power loss more may be replayed twice than after the end of a process. If
+/// the disk fails to write, that is logged and counted, and nothing more is spilled; what was spilled is replayed all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// The page cache has it: that outlives the process.
@@ -78,7 +83,7 @@ pub enum OnDamage {
 
 /// Two pages for the header, and two frames.
 const SEGMENT_BYTES_MIN: u64 = 4 * FRAME as u64;
-const SEGMENT_BYTES_MAX: u64 = 16 << 30;
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 impl SpillConfig {
     /// The defaults, in this directory.

@@ -91,7 +91,14 @@ impl Cursor {
     /// Opens the cursor to write it, or makes it.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(FILE))?;
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(super::segment::NO_FOLLOW)
+            .open(dir.join(FILE))?;
         let generation = Self::newest(&file)?.map_or(0, |(generation, _)| generation);
         Ok(Self { file, generation, is_made: false })
     }

@@ -54,6 +54,13 @@ pub(super) struct Held {
     /// The mapping, as long as the worker has it, and up to where its pages are present.
     pub(super) map: Option<SharedMap>,
     pub(super) present: usize,
+    /// It could not be read.
+    pub(super) faulty: bool,
+}
+
+/// Whether another try would end as this one did.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }
 
 impl Held {
@@ -92,6 +99,7 @@ pub(super) struct State {
     portions_made: usize,
     last_save: Option<Instant>,
     save_failed: bool,
+    read_failed: bool,
     retry_at: Option<Instant>,
     /// There was no room, which was logged.
     short: bool,
@@ -158,7 +166,7 @@ impl Keeper {
         }
         let (ready, held) = made.map_err(Shortage::Io)?;
         if matches!(self.durability, Durability::Interval(_)) {
-            self.targets.add(SyncTarget::new(ready.map.clone(), Arc::clone(&ready.extent), ready.id.number));
+            self.targets.add(SyncTarget::new(ready.map.shared().clone(), Arc::clone(&ready.extent), ready.id.number));
         }
         self.held.push_back(held);
         self.count_held();
@@ -192,8 +200,9 @@ impl Keeper {
             bytes: new.bytes,
             extent: Arc::clone(&extent),
             ids: None,
-            map: Some(new.map.clone()),
+            map: Some(new.map.shared().clone()),
             present: AHEAD.min(new.bytes as usize),
+            faulty: false,
         };
         Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, held))
     }
@@ -206,7 +215,7 @@ impl Keeper {
             at = new.write_zeros(at, STEP)?;
             self.make_present();
         }
-        new.map.populate(0, AHEAD.min(new.bytes as usize))
+        new.map.shared().populate(0, AHEAD.min(new.bytes as usize))
     }
 
     /// The first time, it is news.
@@ -223,7 +232,7 @@ impl Keeper {
     /// While nothing was written, the system may have written pages back, after which the next write to them is a fault again.
     fn forget_present(&mut self) {
         for held in self.held.iter_mut().filter(|held| held.extent.end().is_none()) {
-            held.present = held.extent.frame() as usize * FRAME;
+            held.present = 0;
         }
     }
 
@@ -233,6 +242,8 @@ impl Keeper {
             let Some(map) = &held.map else { continue };
             let at = held.extent.frame() as usize * FRAME;
             let wanted = (at + AHEAD).min(self.segment_bytes as usize);
+            // The writer's own page is left alone, and the next, which it may open any moment.
+            held.present = held.present.max(at + 2 * FRAME);
             while held.present < wanted {
                 let step = STEP.min(wanted - held.present);
                 if let Err(error) = map.populate(held.present, step) {
@@ -261,7 +272,25 @@ impl Keeper {
             let held = &self.held[index];
             let (Some(first), Some(end)) = (held.extent.first(), held.extent.end()) else { break };
             let source = Source { number: held.number, path: &held.path, first, end };
-            self.state.read_next = self.reader.fill(&source, next.max(first), &mut portion);
+            match self.reader.fill(&source, next.max(first), &mut portion) {
+                Ok(next) => self.state.read_next = next,
+                Err(error) => {
+                    let _ = self.shared.spare.push(portion);
+                    if is_lasting(&error) {
+                        let path = held.path.display();
+                        tracing::error!(%path, %error, "a segment of the spill log cannot be read: its records are lost");
+                        self.held[index].faulty = true;
+                        self.state.read_next = end;
+                        continue;
+                    }
+                    if !std::mem::replace(&mut self.state.read_failed, true) {
+                        let path = held.path.display();
+                        tracing::warn!(%path, %error, "a segment of the spill log cannot be read for now: replay waits");
+                    }
+                    break;
+                }
+            }
+            self.state.read_failed = false;
             if portion.end() <= next {
                 let _ = self.shared.spare.push(portion);
             } else {
@@ -272,15 +301,19 @@ impl Keeper {
             // Release: after the portion.
             self.shared.read_to.store(self.state.read_next, Ordering::Release);
         }
-        // Where nothing is left to read, what the worker has come past counts as read.
-        self.shared.read_to.store(self.state.read_next, Ordering::Release);
-        if pushed {
+        // Where nothing is left to read, what the worker has come past counts as read, and so does what cannot be read.
+        let before = self.shared.read_to.swap(self.state.read_next, Ordering::Release);
+        if pushed || before != self.state.read_next {
             (self.shared.notify)();
         }
     }
 
     fn spare_portion(&mut self) -> Option<Portion> {
-        self.shared.spare.pop().or_else(|| {
+        let emptied = self.shared.spare.pop().map(|mut portion| {
+            portion.clear();
+            portion
+        });
+        emptied.or_else(|| {
             // Made when first needed: a log that is never read back needs no memory for it.
             let may_make = self.state.portions_made < PORTIONS;
             self.state.portions_made += usize::from(may_make);
@@ -327,7 +360,7 @@ impl Keeper {
     fn unmap_complete(&mut self) {
         for held in self.held.iter_mut().filter(|held| held.extent.end().is_some()) {
             let targets = &self.targets;
-            held.map.take_if(|map| targets.is_last_beside(held.number, map));
+            held.map.take_if(|map| targets.are_last_beside(held.number, map, &held.extent));
         }
     }
 
@@ -352,7 +385,12 @@ impl Keeper {
         self.targets.remove(held.number);
         self.reader.close(held.number);
         drop(held.map);
-        if let Err(error) = fs::remove_file(&held.path) {
+        let removed = match held.faulty {
+            // Someone may want to look.
+            true => fs::rename(&held.path, segment::aside(&held.path)),
+            false => fs::remove_file(&held.path),
+        };
+        if let Err(error) = removed {
             let path = held.path.display();
             tracing::error!(%path, %error, "a replayed segment of the spill log cannot be deleted");
         }

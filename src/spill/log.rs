@@ -9,7 +9,7 @@ use super::Durability;
 use super::backlog::Backlog;
 use super::format::{FRAME, Geometry, Page, check_page};
 use super::reader::{Portion, ReadFrame};
-use super::shared::{Arm, Fullness, LogShared, SpillStats};
+use super::shared::{Arm, LogShared, SpillStats};
 use super::store::StoreHandle;
 use super::writer::Writer;
 use crate::message::Message;
@@ -110,6 +110,16 @@ impl<M: Message> SpillLog<M> {
         Box::new(move |armed| shared.arm(armed))
     }
 
+    /// Whether its helper threads are alive.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.helpers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Sequence number of the next record to replay.
+    pub(crate) fn replay_next(&self) -> u64 {
+        self.backlog.next()
+    }
+
     pub(crate) fn stats(&self) -> Arc<SpillStats> {
         Arc::clone(&self.shared.stats)
     }
@@ -202,7 +212,7 @@ impl<M: Message> SpillLog<M> {
     fn sync(&self, writer: &Writer, frame: u32) {
         match writer.sync_from(frame) {
             Ok(()) => self.shared.durable.store(writer.next(), Ordering::Relaxed),
-            Err(error) => self.shared.sync_failed(Fullness::SyncFailed, &error),
+            Err(error) => self.shared.sync_failed(true, &error),
         }
     }
 
@@ -236,6 +246,10 @@ impl<M: Message> SpillLog<M> {
             delivered += more;
             // Release: whoever sees the number knows that the handler is done with what is below.
             self.shared.replayed.store(self.backlog.next(), Ordering::Release);
+        }
+        if self.backlog.total() == 0 && self.backlog.next() < self.committed {
+            // What is left was lost, as is known.
+            self.lose(self.committed);
         }
         delivered
     }

@@ -1,4 +1,7 @@
 //! A segment's pages in memory. All `unsafe` of the spill log is here.
+//!
+//! The directory is this process's alone (mode 0700, and locked). If another process writes into a mapped segment all the same, checksums
+//! will not fit; if it cuts the file short, the system ends this process with SIGBUS, as with any mapped file.
 #![allow(unsafe_code, reason = "a mapped file is written through a pointer")]
 
 use std::fs::File;
@@ -25,11 +28,6 @@ pub(crate) struct WriterMap {
 unsafe impl Send for WriterMap {}
 
 impl SharedMap {
-    /// Maps a whole file, of this many bytes, for reading and writing.
-    pub(crate) fn new(file: &File, len: usize) -> io::Result<Self> {
-        MmapOptions::new().len(len).map_raw(file).map(|map| Self(Arc::new(map)))
-    }
-
     /// Makes some pages present and writable, so that the writer takes no fault on them. What is in them stays.
     ///
     /// An error says that the system could not do it (a bad disk): the writer's fault would end the process then.
@@ -68,10 +66,11 @@ impl SharedMap {
 }
 
 impl WriterMap {
-    /// Call it once for a mapping: two writers would race.
-    pub(crate) fn new(map: SharedMap) -> Self {
-        let (base, len) = (map.0.as_mut_ptr(), map.0.len());
-        Self { map, base, len }
+    /// Maps a whole file, of this many bytes: a mapping and its one writer.
+    pub(crate) fn map(file: &File, len: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        let (base, len) = (map.as_mut_ptr(), map.len());
+        Ok(Self { map: SharedMap(Arc::new(map)), base, len })
     }
 
     pub(crate) fn shared(&self) -> &SharedMap {
@@ -111,7 +110,8 @@ impl WriterMap {
     #[inline]
     pub(crate) fn bytes(&self, at: usize, len: usize) -> &[u8] {
         assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: in bounds (asserted), initialised (a file's pages are), and written through `&mut self` alone.
+        // SAFETY: in bounds (asserted), initialised (a file's pages are), and written through `&mut self` alone: whoever calls
+        // `SharedMap::populate` keeps away from the frame that is being filled.
         unsafe { std::slice::from_raw_parts(self.base.add(at), len) }
     }
 }

@@ -87,9 +87,9 @@
 //!
 //! **Replay.** Complete segments are read by the keeper, with `pread`, checked, and handed over in portions; the segment that is written to
 //! is read where it is. So replay catches up with appending however slow the disk is. Delivered, then noted on disk, then
-//! deleted: after a crash, records come twice at worst, at most [`REPLAYED_TWICE_MAX`] of them, and are never skipped.
+//! deleted: after the end of a process, records come twice at worst, at most [`REPLAYED_TWICE_MAX`] of a worker's, and are never skipped.
 //!
-//! **Recovery** reads everything once, by `pread`. The end of the log is its last valid frame, not its first bad page; what is missing
+//! **Recovery** reads everything by `pread`, once as a rule. The end of the log is its last valid frame, not its first bad page; what is missing
 //! between two valid frames is lost, and their sequence numbers say which records that were. Nothing is ever appended to a recovered
 //! segment. If symbols have other workers now, their records are moved to those workers' logs first.
 //!

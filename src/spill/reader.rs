@@ -102,19 +102,7 @@ pub(super) struct Source<'a> {
 impl Reader {
     /// Reads frames that have records from `next` on into an empty portion; returns the sequence number to go on with, which is the
     /// segment's end when there is nothing more in it. There may be no valid frame among those read.
-    pub(super) fn fill(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion) -> u64 {
-        match self.try_fill(source, next, portion) {
-            Ok(next) => next,
-            Err(error) => {
-                let path = source.path.display();
-                tracing::error!(%path, %error, "a segment of the spill log cannot be read: its records are lost");
-                portion.clear();
-                source.end
-            }
-        }
-    }
-
-    fn try_fill(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion) -> std::io::Result<u64> {
+    pub(super) fn fill(&mut self, source: &Source<'_>, next: u64, portion: &mut Portion) -> std::io::Result<u64> {
         if self.file.as_ref().is_none_or(|(file, _)| file.id().number != source.number) {
             self.file = Some((SegmentFile::open(source.path)?, 1));
         }

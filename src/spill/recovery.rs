@@ -11,7 +11,7 @@ use super::cursor::{Cursor, Found, Progress};
 use super::dictionary::{self, Dictionary, IdMap, Names};
 use super::format::{FrameInfo, Geometry, RecordType, SegmentId};
 use super::reader::decode_mapped;
-use super::scan::{Fault, FaultKind, LogSummary, scan};
+use super::scan::{Fault, FaultKind, LogSummary, SegmentSummary, scan};
 use super::segment;
 use super::store::{SpillError, at, random};
 use super::writer::{Extent, ReadySegment, Writer};
@@ -61,7 +61,9 @@ pub(super) fn worker_dirs(root: &Path) -> std::io::Result<Vec<u32>> {
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_prefix("worker-"));
-        workers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+        let number = digits.and_then(|digits| digits.parse::<u32>().ok());
+        // Not `worker-01`.
+        workers.extend(number.filter(|number| name == format!("worker-{number}").as_str()));
     }
     workers.sort_unstable();
     Ok(workers)
@@ -69,7 +71,7 @@ pub(super) fn worker_dirs(root: &Path) -> std::io::Result<Vec<u32>> {
 
 /// What is known of symbols: the dictionaries of all lives.
 pub(super) struct Lives {
-    maps: HashMap<u64, IdMap>,
+    maps: HashMap<u64, Arc<IdMap>>,
     damaged: Vec<(u64, usize)>,
 }
 
@@ -82,13 +84,13 @@ impl Lives {
             if names.damaged > 0 {
                 this.damaged.push((life, names.damaged));
             }
-            this.maps.insert(life, names.intern(symbols)?);
+            this.maps.insert(life, Arc::new(names.intern(symbols)?));
         }
         Ok(this)
     }
 
     /// The mapping of a life, once its logs were read.
-    pub(super) fn map(&self, life: u64) -> IdMap {
+    pub(super) fn map(&self, life: u64) -> Arc<IdMap> {
         self.maps.get(&life).cloned().unwrap_or_default()
     }
 }
@@ -147,7 +149,7 @@ impl Recovery<'_> {
         let dir = worker_dir(self.root, worker);
         let (symbols, workers, lives) = (self.symbols, self.workers, &*self.lives);
         let see = |frame: super::scan::Frame<'_>| {
-            let map = lives.maps.get(&frame.life);
+            let map = lives.maps.get(&frame.life).map(Arc::as_ref);
             for (_, _, record) in frame.records() {
                 if let Some(message) = decode_mapped::<M>(record, map) {
                     pending[symbols.slot(message.symbol())] += 1;
@@ -167,7 +169,7 @@ impl Recovery<'_> {
             if !is_needed || life == self.dictionary.life() {
                 continue;
             }
-            let map = self.lives.maps.entry(life).or_default();
+            let map = Arc::make_mut(self.lives.maps.entry(life).or_default());
             is_news |= map.expect_names(known);
             let damaged = self.lives.damaged.iter().any(|(damaged, _)| *damaged == life);
             if map.lost_names() > 0 || damaged {
@@ -200,29 +202,48 @@ impl Recovery<'_> {
             let last = log.segments.last().map_or(0, |segment| segment.number);
             ends.insert(log.worker, (log.end, last + 1));
         }
-        for Recovered { log, .. } in all.into_iter().filter(|found| found.misplaced) {
-            let mut mover = Mover { recovery: self, ends: &mut ends, writers: HashMap::new(), moved: 0 };
-            let (mut nameless, mut outcome) = (0, Ok(()));
-            let see = |frame: super::scan::Frame<'_>| {
-                let map = self.lives.maps.get(&frame.life);
-                for (_, missed, record) in frame.records() {
-                    match decode_mapped::<M>(record, map) {
-                        Some(message) if outcome.is_ok() => outcome = mover.append(&message, missed),
-                        Some(_) => {}
-                        None => nameless += 1,
-                    }
-                }
-            };
-            // Not what was moved into it meanwhile.
-            let last = log.segments.last().map_or(0, |segment| segment.number);
-            scan(log.worker, &log.dir, Some(self.record), last, see, |_| {})?;
-            outcome?;
-            report.moved += mover.finish()?;
-            report.nameless += nameless;
+        let misplaced: Vec<_> = all.into_iter().filter(|found| found.misplaced).map(|found| found.log).collect();
+        let mut mover = Mover { recovery: self, ends: &mut ends, writers: HashMap::new(), made: Vec::new(), moved: 0 };
+        let nameless = misplaced.iter().map(|log| self.copy::<M>(log, &mut mover)).sum::<Result<u64, _>>();
+        let nameless = match nameless.and_then(|nameless| mover.finish().map(|()| nameless)) {
+            Ok(nameless) => nameless,
+            Err(error) => {
+                // What was copied is still where it was.
+                mover.made.iter().for_each(|(path, _)| _ = fs::remove_file(path));
+                return Err(error);
+            }
+        };
+        report.moved += mover.moved;
+        report.nameless += nameless;
+        for log in misplaced {
             self.empty(&log, ends.get(&log.worker).map_or(0, |(end, _)| *end))?;
             report.moved_faults.extend(log.faults);
         }
         Ok(())
+    }
+
+    /// Appends all records of a log to where they belong; returns how many have no name.
+    fn copy<M: Message>(&self, log: &LogSummary, mover: &mut Mover<'_, '_>) -> Result<u64, SpillError> {
+        let (mut nameless, mut outcome, before) = (0, Ok(()), mover.moved);
+        let see = |frame: super::scan::Frame<'_>| {
+            let map = self.lives.maps.get(&frame.life).map(Arc::as_ref);
+            for (_, missed, record) in frame.records() {
+                match decode_mapped::<M>(record, map) {
+                    Some(message) if outcome.is_ok() => outcome = mover.append(&message, missed),
+                    Some(_) => {}
+                    None => nameless += 1,
+                }
+            }
+        };
+        // Not what was moved into it meanwhile.
+        let last = log.segments.last().map_or(0, |segment| segment.number);
+        scan(log.worker, &log.dir, Some(self.record), last, see, |_| {})?;
+        outcome?;
+        if mover.moved - before + nameless != log.pending {
+            let error = std::io::Error::other("it was not read as before: try again");
+            return Err(SpillError::Io { path: log.dir.clone(), error });
+        }
+        Ok(nameless)
     }
 
     fn make_segment(&self, worker: u32, number: u32) -> Result<(ReadySegment, File), SpillError> {
@@ -241,11 +262,12 @@ impl Recovery<'_> {
     fn empty(&self, log: &LogSummary, end: u64) -> Result<(), SpillError> {
         let mut cursor = Cursor::open(&log.dir).map_err(at(&log.dir))?;
         let progress = Progress { replayed: log.end, appended: end, ..Progress::default() };
-        cursor.save(&progress).and_then(|()| cursor.save(&progress)).map_err(at(&log.dir))?;
-        for segment in &log.segments {
-            fs::remove_file(&segment.path).map_err(at(&segment.path))?;
-        }
+        let saved = cursor.save(&progress).and_then(|()| cursor.save(&progress)).and_then(|()| cursor.sync());
+        saved.map_err(at(&log.dir))?;
         set_aside(log)?;
+        for SegmentSummary { path, .. } in log.segments.iter().filter(|segment| segment.path.exists()) {
+            fs::remove_file(path).map_err(at(path))?;
+        }
         if log.worker as usize >= self.workers {
             remove_unless_needed(&log.dir).map_err(at(&log.dir))?;
         }
@@ -271,7 +293,9 @@ fn log_is_left(dir: &Path) -> bool {
 /// were made ready and never used: a process that is killed leaves some each time.
 pub(super) fn set_aside(log: &LogSummary) -> Result<(), SpillError> {
     let has_fault = |path: &Path| log.faults.iter().any(|fault| fault.path == path);
-    let has_loss = |path: &Path| log.faults.iter().any(|fault| fault.path == path && !fault.lost.is_empty());
+    // Frames out of their order may be what another fault has hidden before.
+    let is_kept = |fault: &Fault| !fault.lost.is_empty() || fault.kind == FaultKind::OutOfOrder;
+    let has_loss = |path: &Path| log.faults.iter().any(|fault| fault.path == path && is_kept(fault));
     let empty = log.segments.iter().filter(|segment| segment.records == 0).map(|segment| &segment.path);
     let (unused, bad): (Vec<_>, Vec<_>) = log.headless.iter().chain(empty).partition(|path| !has_fault(path));
     let headless = |path: &PathBuf| log.headless.contains(path);
@@ -289,6 +313,8 @@ struct Mover<'a, 'b> {
     recovery: &'a Recovery<'b>,
     ends: &'a mut HashMap<u32, (u64, u32)>,
     writers: HashMap<u32, (Writer, File)>,
+    /// Segments that were made.
+    made: Vec<(PathBuf, Arc<Extent>)>,
     moved: u64,
 }
 
@@ -313,6 +339,8 @@ impl Mover<'_, '_> {
             Entry::Vacant(entry) => {
                 *number = segment::free_number(&worker_dir(self.recovery.root, owner), *number);
                 let (ready, file) = self.recovery.make_segment(owner, *number)?;
+                let path = segment::path(&worker_dir(self.recovery.root, owner), *number);
+                self.made.push((path, Arc::clone(&ready.extent)));
                 *number += 1;
                 entry.insert((Writer::new(ready, self.recovery.geometry, info), file))
             }
@@ -323,13 +351,14 @@ impl Mover<'_, '_> {
         Ok(())
     }
 
-    /// Commits, and waits for the disk: what is moved is deleted next. Returns how many records there were.
-    fn finish(mut self) -> Result<u64, SpillError> {
+    /// Commits, and waits for the disk: what is moved is deleted next.
+    fn finish(&mut self) -> Result<(), SpillError> {
         for (mut writer, file) in self.writers.drain().map(|(_, writer)| writer) {
             writer.commit();
             close(writer, &file)?;
         }
-        Ok(self.moved)
+        // What was not used of the last segments is given back, or many workers would take much disk for few records.
+        self.made.iter().try_for_each(|(path, extent)| segment::trim(path, extent.frame()).map_err(at(path)))
     }
 }
 

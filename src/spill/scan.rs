@@ -9,6 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::cursor::{Cursor, Found, Progress};
 use super::format::{FRAME, FrameInfo, Geometry, HeaderFault, Page, RecordType};
 use super::segment::{self, FrameBuffer, OpenFault, SegmentFile};
@@ -218,7 +220,7 @@ pub(crate) fn scan(
                 if let Some(Err(HeaderFault::Foreign(why))) = wanted.map(|wanted| file.header.check_type(wanted)) {
                     return Err(ScanError::Foreign(path, why));
                 }
-                scanner.segment(&file, &mut buffer, &mut see);
+                scanner.segment(&file, &mut buffer, &mut see).map_err(io(&path))?;
                 read(file.len);
             }
             Err(OpenFault::Header(HeaderFault::Foreign(why))) => return Err(ScanError::Foreign(path, why)),
@@ -231,10 +233,20 @@ pub(crate) fn scan(
                 scanner.whole_file(&path, FaultKind::NoHeader);
                 scanner.log.headless.push(path);
             }
-            Err(OpenFault::Io(error)) => scanner.whole_file(&path, FaultKind::Unreadable(error.to_string())),
+            Err(OpenFault::Io(error)) if is_lasting(&error) => {
+                scanner.whole_file(&path, FaultKind::Unreadable(error.to_string()));
+                scanner.log.headless.push(path);
+            }
+            // Another try may well find it whole.
+            Err(OpenFault::Io(error)) => return Err(ScanError::Io(path, error)),
         }
     }
     Ok(scanner.finish())
+}
+
+/// Whether a file that cannot be opened is of no use: the disk has lost it, or it is a symbolic link.
+fn is_lasting(error: &io::Error) -> bool {
+    [Errno::IO, Errno::LOOP].iter().any(|lasting| error.raw_os_error() == Some(lasting.raw_os_error()))
 }
 
 /// Pages in a row that are not valid, since the last one that was.
@@ -247,6 +259,12 @@ struct BadRun {
     room: u64,
     /// Records that they claim to hold.
     claimed: u64,
+}
+
+impl BadRun {
+    fn was_never_written(&self) -> bool {
+        self.kind == FaultKind::MissingRecords
+    }
 }
 
 struct Scanner {
@@ -307,7 +325,12 @@ impl Scanner {
         });
     }
 
-    fn segment(&mut self, file: &SegmentFile, buffer: &mut FrameBuffer, see: &mut impl FnMut(Frame<'_>)) {
+    fn segment(
+        &mut self,
+        file: &SegmentFile,
+        buffer: &mut FrameBuffer,
+        see: &mut impl FnMut(Frame<'_>),
+    ) -> io::Result<()> {
         let id = file.id();
         let mut summary = SegmentSummary {
             path: file.path.clone(),
@@ -322,7 +345,7 @@ impl Scanner {
         };
         let whole_pages = file.len / FRAME as u64;
         let cut = file.len < file.header.segment_bytes();
-        let outcome = file.read_frames(buffer, |frame, page, bytes| {
+        file.read_frames(buffer, |frame, page, bytes| {
             let is_cut = cut && u64::from(frame) >= whole_pages;
             match page {
                 Page::Valid(info, count) => {
@@ -335,14 +358,12 @@ impl Scanner {
                     self.bad_page(file, frame, kind, claimed.unwrap_or(0));
                 }
             }
-        });
-        if let Err(error) = outcome {
-            self.whole_file(&file.path, FaultKind::Unreadable(error.to_string()));
-        }
+        })?;
         if summary.frames > 0 {
             self.log.note_names(id.life, 0);
         }
         self.log.segments.push(summary);
+        Ok(())
     }
 
     fn bad_page(&mut self, file: &SegmentFile, frame: u32, kind: FaultKind, claimed: usize) {
@@ -421,10 +442,10 @@ impl Scanner {
     fn settle(&mut self, from: u64, to: u64, exact: bool) {
         let mut runs = std::mem::take(&mut self.runs);
         // Pages that were never written are no loss where those that were and are bad account for all of it.
-        let never_written = |run: &BadRun| run.kind == FaultKind::MissingRecords;
-        let bad = runs.iter().filter(|run| !never_written(run)).fold(0, |sum: u64, run| sum.saturating_add(run.room));
+        let bad =
+            runs.iter().filter(|run| !run.was_never_written()).fold(0, |sum: u64, run| sum.saturating_add(run.room));
         if bad >= to - from {
-            runs.iter_mut().filter(|run| never_written(run)).for_each(|run| run.room = 0);
+            runs.iter_mut().filter(|run| run.was_never_written()).for_each(|run| run.room = 0);
         }
         let last = runs.iter().rposition(|run| run.room > 0);
         let mut next = from;
@@ -449,7 +470,8 @@ impl Scanner {
         let claimed: u64 = self.runs.iter().map(|run| run.claimed).sum();
         let (known, exact) = match self.cursor.clean {
             true => (self.cursor.appended, true),
-            false => (self.cursor.appended.max(end + claimed), claimed == 0),
+            // What was written to the end, and is bad, may have held more than is known.
+            false => (self.cursor.appended.max(end + claimed), self.runs.iter().all(BadRun::was_never_written)),
         };
         let known = known.max(end);
         if known > end && self.runs.is_empty() {

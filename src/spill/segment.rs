@@ -9,12 +9,12 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::format::{FRAME, Geometry, HeaderFault, Page, RecordType, SegmentHeader, SegmentId, check_page, zero_page};
-use super::map::SharedMap;
+use super::map::WriterMap;
 use crate::message::wall_clock_ns;
 
 const SUFFIX: &str = ".spill";
 /// A symbolic link is not opened.
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+pub(crate) const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 /// Bytes that are read at a time.
 const READ: usize = 256 * FRAME;
 
@@ -30,6 +30,8 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.strip_suffix(SUFFIX)).and_then(|digits| digits.parse().ok());
+        // Not one that is written in another way.
+        let number = number.filter(|number| self::path(dir, *number) == path);
         found.extend(number.map(|number| (number, path.clone())));
     }
     found.sort_unstable_by_key(|(number, _)| *number);
@@ -43,8 +45,7 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 
 /// Whether a file has only zeros in it, as one that is being made.
 pub(crate) fn is_blank(path: &Path) -> io::Result<bool> {
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path)?;
     let mut buffer = vec![0; READ];
     let mut at = 0;
     loop {
@@ -69,7 +70,7 @@ pub(crate) fn free_number(dir: &Path, from: u32) -> u32 {
 pub(crate) struct NewSegment {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
-    pub(crate) map: SharedMap,
+    pub(crate) map: WriterMap,
     pub(crate) bytes: u64,
 }
 
@@ -90,7 +91,7 @@ pub(crate) fn create(
         page[..size_of::<SegmentHeader>()].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
         file.write_all_at(&page[..], 0)?;
         file.write_all_at(&page[..], bytes - FRAME as u64)?;
-        SharedMap::new(&file, bytes as usize)
+        WriterMap::map(&file, bytes as usize)
     };
     match fill() {
         Ok(map) => Ok(NewSegment { path, file, map, bytes }),
@@ -173,8 +174,8 @@ impl From<OpenFault> for io::Error {
     fn from(fault: OpenFault) -> Self {
         match fault {
             OpenFault::Io(error) => error,
-            OpenFault::Header(HeaderFault::Damaged) => Self::other("no whole header"),
-            OpenFault::Header(HeaderFault::Foreign(why)) => Self::other(why),
+            OpenFault::Header(HeaderFault::Damaged) => Self::new(io::ErrorKind::InvalidData, "no whole header"),
+            OpenFault::Header(HeaderFault::Foreign(why)) => Self::new(io::ErrorKind::InvalidData, why),
         }
     }
 }

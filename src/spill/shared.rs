@@ -1,7 +1,7 @@
 //! What a worker and its log's helper threads share. Nothing in here blocks the worker.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
@@ -51,15 +51,6 @@ impl SpillStats {
     }
 }
 
-/// Why nothing can be spilled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Fullness {
-    Open = 0,
-    /// The disk failed to keep what it was given.
-    SyncFailed = 1,
-}
-
 pub(super) struct LogShared {
     pub(super) worker: u32,
     pub(super) dir: PathBuf,
@@ -79,7 +70,8 @@ pub(super) struct LogShared {
     pub(super) clock_ns: AtomicU64,
     /// A segment that the worker shall leave when its frame is full, since the disk failed on it.
     pub(super) leave_segment: AtomicU32,
-    fullness: AtomicU8,
+    /// The disk did not keep what it was given: nothing more is spilled.
+    disk_failed: AtomicBool,
     /// The level says that there may soon be something to spill.
     pub(super) armed: AtomicBool,
     pub(super) stop: AtomicBool,
@@ -112,7 +104,7 @@ impl LogShared {
             durable: AtomicU64::new(0),
             clock_ns: AtomicU64::new(crate::message::wall_clock_ns()),
             leave_segment: AtomicU32::new(0),
-            fullness: AtomicU8::new(Fullness::Open as u8),
+            disk_failed: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             dictionary,
@@ -133,7 +125,12 @@ impl LogShared {
 
     #[inline]
     pub(super) fn must_not_spill(&self) -> bool {
-        self.dictionary.is_behind() || self.fullness.load(Ordering::Relaxed) != Fullness::Open as u8
+        self.dictionary.is_behind() || self.has_disk_failed()
+    }
+
+    #[inline]
+    pub(super) fn has_disk_failed(&self) -> bool {
+        self.disk_failed.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_read_to(&self, sequence: u64) -> bool {
@@ -141,9 +138,8 @@ impl LogShared {
         self.read_to.load(Ordering::Acquire) >= sequence
     }
 
-    /// Gives an empty portion back, and tells the keeper.
-    pub(super) fn give_back(&self, mut portion: Portion) {
-        portion.clear();
+    /// Gives a portion back, and tells the keeper, which empties it.
+    pub(super) fn give_back(&self, portion: Portion) {
         let _ = self.spare.push(portion); // it has room for all there are
         self.ask_for_more();
     }
@@ -162,12 +158,14 @@ impl LogShared {
     }
 
     /// The disk could not keep what it was given. The system has dropped its knowledge of that, so asking again would
-    /// be answered with a lie (fsync(2), ERRORS): the segment is not trusted any more.
-    pub(super) fn sync_failed(&self, then: Fullness, error: &std::io::Error) {
+    /// be answered with a lie (fsync(2), ERRORS): the segment is not trusted any more, or the whole disk.
+    pub(super) fn sync_failed(&self, disk_failed: bool, error: &std::io::Error) {
         self.stats.sync_failures.fetch_add(1, Ordering::Relaxed);
-        self.fullness.fetch_max(then as u8, Ordering::Relaxed);
+        if disk_failed && self.disk_failed.swap(true, Ordering::Relaxed) {
+            return; // it was said before
+        }
         let (dir, worker) = (self.dir.display(), self.worker);
-        let outcome = if then == Fullness::Open { "a new segment is begun" } else { "nothing more is spilled" };
+        let outcome = if disk_failed { "nothing more is spilled" } else { "a new segment is begun" };
         tracing::error!(worker, %dir, %error, "the spill log could not be written to the disk: {outcome}");
     }
 }

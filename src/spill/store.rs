@@ -19,7 +19,7 @@ use super::keeper::{Held, Keeper, State, ready_segments};
 use super::log::SpillLog;
 use super::reader::Reader;
 use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
-use super::scan::{Fault, LogSummary, ScanError, SegmentSummary};
+use super::scan::{Fault, FaultKind, LogSummary, ScanError, SegmentSummary};
 use super::segment::{self, OpenFault, SegmentFile};
 use super::shared::{LogShared, Notify};
 use super::syncer::{SyncTargets, Syncer};
@@ -207,12 +207,16 @@ pub(crate) fn open_for<M: Message>(
     let segments = all.iter().flat_map(|found| &found.log.segments).filter(|segment| segment.path.exists());
     let used = segments.map(|segment| segment.allocated_bytes).sum();
     let budget = Arc::new(Budget::new(config.budget_bytes, config.free_space_floor_bytes, root.clone(), used));
-    let open = Opening { config, symbols, store: &store, lives: &lives, budget: &budget, record: &record, geometry };
+    let open =
+        Opening { config, symbols, store: &store, lives: &lives, budget: &budget, record: &record, geometry, workers };
     let mut logs = Vec::with_capacity(workers);
     let found = all.into_iter().filter(|found| (found.log.worker as usize) < workers);
     for (found, notify) in found.zip(notify) {
         report.logs.push(found.log.clone());
         logs.push(open.log::<M>(found, notify)?);
+    }
+    if config.durability != Durability::None {
+        File::open(root).and_then(|dir| dir.sync_all()).map_err(at(root))?;
     }
     remove_old_dictionaries(root, &dictionary, &report);
     Ok((logs, report))
@@ -232,7 +236,9 @@ fn recover<M: Message>(
         progress(done, total);
     };
     let all = recovery.read_all::<M>(&mut read)?;
-    let faults: Vec<Fault> = all.iter().flat_map(|found| found.log.faults.clone()).collect();
+    // A torn tail without a loss is what a crash leaves, not damage.
+    let is_damage = |fault: &&Fault| fault.kind != FaultKind::TornTail || !fault.lost.is_empty();
+    let faults: Vec<Fault> = all.iter().flat_map(|found| &found.log.faults).filter(is_damage).cloned().collect();
     if config.on_damage == OnDamage::Fail && !faults.is_empty() {
         return Err(SpillError::Damaged { faults });
     }
@@ -264,7 +270,8 @@ fn make_dir(dir: &Path) -> Result<(), SpillError> {
 fn lock(root: &Path) -> Result<File, SpillError> {
     let path = root.join(LOCK);
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(segment::NO_FOLLOW).open(&path);
     let mut file = file.map_err(at(&path))?;
     match file.try_lock() {
         Ok(()) => {
@@ -284,6 +291,16 @@ fn lock(root: &Path) -> Result<File, SpillError> {
 
 /// Deletes dictionaries that no segment needs. One that stays is no harm.
 fn remove_old_dictionaries(root: &Path, dictionary: &Dictionary, report: &RecoveryReport) {
+    // A file that could not be read may need any of them.
+    let is_unknown = |fault: &Fault| {
+        matches!(
+            fault.kind,
+            FaultKind::Unreadable(_) | FaultKind::NoHeader | FaultKind::Misplaced | FaultKind::OutOfOrder
+        )
+    };
+    if report.faults().any(is_unknown) {
+        return;
+    }
     let needed = |life| report.logs.iter().flat_map(|log| &log.segments).any(|segment| segment.life == life);
     for life in dictionary::lives(root).unwrap_or_default() {
         if life != dictionary.life() && !needed(life) {
@@ -312,6 +329,7 @@ struct Opening<'a> {
     budget: &'a Arc<Budget>,
     record: &'a RecordType,
     geometry: Geometry,
+    workers: usize,
 }
 
 impl Opening<'_> {
@@ -330,12 +348,15 @@ impl Opening<'_> {
             bytes: segment.allocated_bytes,
             extent: Arc::new(Extent::complete(segment.sequences.start, end_of(segment))),
             // What was moved here has ids of this life already.
-            ids: (segment.life != self.store.dictionary.life()).then(|| Arc::new(self.lives.map(segment.life))),
+            ids: (segment.life != self.store.dictionary.life()).then(|| self.lives.map(segment.life)),
             map: None,
             present: 0,
+            faulty: false,
         });
         let dictionary = Arc::clone(&self.store.dictionary);
-        let ready = ready_segments(self.config.segment_bytes);
+        // Not what other workers may need.
+        let share = self.config.budget_bytes / (self.config.segment_bytes * self.workers as u64);
+        let ready = ready_segments(self.config.segment_bytes).min(share as usize).max(1);
         let (dir, end) = (log.dir.clone(), log.end);
         let shared = Arc::new(LogShared::new(log.worker, dir, dictionary, notify, ready, replay_from, end));
         let targets = SyncTargets::default();
@@ -359,7 +380,7 @@ impl Opening<'_> {
         match keeper.prepare_all() {
             Ok(()) => {}
             // A file that cannot be made is an error; a lack of room will pass, and what is there has to be replayed.
-            Err(Shortage::Io(error)) if error.kind() != io::ErrorKind::StorageFull => return Err(at(&log.dir)(error)),
+            Err(Shortage::Io(error)) if !is_lack_of_room(&error) => return Err(at(&log.dir)(error)),
             Err(shortage) => keeper.tell_shortage(&shortage),
         }
         let mut helpers = Vec::new();
@@ -385,6 +406,12 @@ impl Opening<'_> {
             _store: Arc::clone(self.store),
         })
     }
+}
+
+/// A full disk, a quota that is used up, or a limit on the size of files.
+fn is_lack_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, SpillError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::format::FRAME;
 use super::map::SharedMap;
-use super::shared::{Fullness, LogShared};
+use super::shared::LogShared;
 use super::writer::Extent;
 
 /// A segment that is to be written back.
@@ -47,10 +47,11 @@ impl SyncTargets {
         self.lock().clear();
     }
 
-    /// Whether the worker has let go of a mapping: then only the keeper's reference is left, and the one here.
-    pub(super) fn is_last_beside(&self, number: u32, map: &SharedMap) -> bool {
-        let here = self.lock().iter().filter(|target| target.number == number).count();
-        map.references() <= 1 + here
+    /// Whether the worker has let go of a segment: then only the keeper's references are left, and those here.
+    pub(super) fn are_last_beside(&self, number: u32, map: &SharedMap, extent: &Arc<Extent>) -> bool {
+        let targets = self.lock();
+        let here = targets.iter().filter(|target| target.number == number).count();
+        map.references() <= 1 + here && Arc::strong_count(extent) <= 1 + here
     }
 }
 
@@ -76,7 +77,7 @@ impl Syncer {
     /// Writes back all that was committed before. `newest`: the last segment whose file name is on the disk.
     fn round(&self, newest: &mut u32) {
         let appended = self.shared.appended.load(Ordering::Acquire);
-        if appended == self.shared.durable.load(Ordering::Relaxed) {
+        if appended == self.shared.durable.load(Ordering::Relaxed) || self.shared.has_disk_failed() {
             return;
         }
         // Names before the records that need them, and files before what is in them.
@@ -91,16 +92,20 @@ impl Syncer {
             *newest = last;
         }
         // Not under the lock: the keeper shall not wait for the disk.
-        let list: Vec<_> =
-            self.targets.lock().iter().map(|t| (t.map.clone(), t.number, t.frame, t.extent.frame())).collect();
-        for (map, number, from, to) in list {
+        let look = |target: &SyncTarget| {
+            // Asked first: then nothing is added to the frame any more.
+            let is_complete = target.extent.end().is_some();
+            (target.map.clone(), target.number, target.frame, target.extent.frame(), is_complete)
+        };
+        let list: Vec<_> = self.targets.lock().iter().map(look).collect();
+        for (map, number, from, to, is_complete) in list {
             let synced = map.sync(from as usize * FRAME, (to - from + 1) as usize * FRAME);
             let mut targets = self.targets.lock();
             let Some(target) = targets.iter_mut().find(|target| target.number == number) else { continue };
             // Also if it failed: another try would tell nothing.
             target.frame = to;
             target.failed |= synced.is_err();
-            if target.extent.end().is_some() && target.extent.frame() == to && !target.failed {
+            if is_complete && !target.failed {
                 targets.retain(|target| target.number != number);
             }
             drop(targets);
@@ -118,9 +123,9 @@ impl Syncer {
         let is_first = self.shared.stats.sync_failures.load(Ordering::Relaxed) == 0;
         if is_first && number != 0 {
             self.shared.leave_segment.store(number, Ordering::Relaxed);
-            self.shared.sync_failed(Fullness::Open, error);
+            self.shared.sync_failed(false, error);
         } else {
-            self.shared.sync_failed(Fullness::SyncFailed, error);
+            self.shared.sync_failed(true, error);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::IntoBytes;
 
 use super::format::{COMMIT_AT, FRAME, FrameChecksum, FrameHeader, FrameInfo, Geometry, SegmentId};
-use super::map::{SharedMap, WriterMap};
+use super::map::WriterMap;
 use super::segment::frames_of;
 
 /// Which records a segment holds, for the keeper to see.
@@ -47,7 +47,7 @@ impl Extent {
 /// A prepared segment that waits for its writer.
 pub(crate) struct ReadySegment {
     pub(crate) id: SegmentId,
-    pub(crate) map: SharedMap,
+    pub(crate) map: WriterMap,
     pub(crate) bytes: u64,
     pub(crate) extent: Arc<Extent>,
 }
@@ -82,7 +82,7 @@ impl Writer {
         extent.first.store(info.first, Ordering::Release);
         let mut this = Self {
             id,
-            map: WriterMap::new(map),
+            map,
             geometry,
             frames: frames_of(bytes),
             frame: 0,

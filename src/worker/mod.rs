@@ -96,7 +96,7 @@ trait Work<M> {
     fn replay(&mut self, last: bool) -> bool;
 
     /// Whether [`replay`](Self::replay) would do anything. For a worker that waits.
-    fn can_replay(&self) -> bool;
+    fn can_replay(&self, last: bool) -> bool;
 
     /// Whether nothing is left to do once no more will come off the lanes.
     fn is_finished(&self) -> bool;
@@ -144,8 +144,8 @@ fn serve<M: Message>(
             counters.idle.store(true, Ordering::Relaxed);
         }
         waiter.wait(|| {
-            let over = || receivers.iter().all(Receiver::is_done) && work.is_finished();
-            receivers.iter().any(Receiver::is_ready) || work.can_replay() || over()
+            let last = receivers.iter().all(Receiver::is_done);
+            receivers.iter().any(Receiver::is_ready) || work.can_replay(last) || (last && work.is_finished())
         });
     }
 }
@@ -166,8 +166,10 @@ impl<M: Message, H: Handler<M>> Work<M> for Serving<'_, '_, M, H> {
         self.desk.overflow.is_pending() && self.desk.replay(self.handler, last)
     }
 
-    fn can_replay(&self) -> bool {
-        self.desk.overflow.can_replay() && replays_at(self.desk.published.policy().level)
+    fn can_replay(&self, last: bool) -> bool {
+        let overflow = &self.desk.overflow;
+        let level_allows = || replays_at(self.desk.published.policy().level);
+        overflow.can_replay() && if last { overflow.replays_at_end() } else { level_allows() }
     }
 
     fn is_finished(&self) -> bool {
@@ -198,7 +200,7 @@ impl<M: Message> Work<M> for Failed<'_> {
         false
     }
 
-    fn can_replay(&self) -> bool {
+    fn can_replay(&self, _: bool) -> bool {
         false
     }
 

@@ -62,6 +62,9 @@ impl<M: Message> Overflow<M> {
     pub(super) fn begin(&mut self, messages: usize) {
         if let Some(log) = &mut self.log {
             log.refresh();
+            if !log.is_pending() {
+                (self.live, self.spilled) = (0, 0);
+            }
             self.live += messages;
         }
     }
@@ -88,6 +91,9 @@ impl<M: Message> Overflow<M> {
             let spilled = log.commit();
             self.spilled += spilled as usize;
             counters.spilled.add(spilled);
+            let lost = log.take_lost();
+            self.has_lost |= lost > 0;
+            counters.spill_lost.add(lost);
             counters.spill_pending.set(log.pending());
         }
     }
@@ -103,7 +109,9 @@ impl<M: Message> Overflow<M> {
 
     /// Whether the worker may end.
     pub(super) fn is_finished(&self) -> bool {
-        !(self.replays_at_end() && self.is_pending())
+        // Without its keeper, nothing more would come.
+        let may_come = |log: &SpillLog<M>| log.is_pending() && log.is_kept();
+        !(self.replays_at_end() && self.log.as_ref().is_some_and(may_come))
     }
 
     /// Nothing is replayed now, nor made up for later.
@@ -124,15 +132,14 @@ impl<M: Message> Overflow<M> {
         let (live, spilled) = (std::mem::take(&mut self.live), std::mem::take(&mut self.spilled));
         let share = ((live - spilled.min(live)) as f64 * self.replays_per_live) as usize;
         let budget = if live == 0 { chunk } else { share.max(spilled + CATCH_UP) };
-        let replayed = log.replay(budget, deliver);
-        let lost = log.take_lost();
-        counters.spill_lost.add(lost);
-        counters.spill_pending.set(log.pending());
-        self.has_lost |= lost > 0;
+        let (next, replayed) = (log.replay_next(), log.replay(budget, deliver));
+        let passed = log.replay_next() > next;
+        self.settle(counters);
+        let Some(log) = &mut self.log else { return false };
         if !log.is_pending() && std::mem::take(&mut self.has_lost) {
             // By now it is known whose they were.
             log.take_lost_by_slot(|slot, count| holes.add(slot, u32::try_from(count).unwrap_or(u32::MAX)));
         }
-        replayed > 0 || lost > 0
+        replayed > 0 || passed
     }
 }

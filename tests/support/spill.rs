@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -234,4 +236,58 @@ pub(crate) fn run_child(mut command: Command) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{}\n{out}\n{err}", output.status);
+}
+
+/// When a child is killed.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    /// After it has said so many lines,
+    pub(crate) lines: u64,
+    /// and then at some instant.
+    pub(crate) then: Duration,
+}
+
+/// Says a letter and a number to the parent, in one write: a killed process leaves such a line whole or not at all.
+pub(crate) fn say(letter: char, number: u64) {
+    std::io::stdout().write_all(format!("@{letter}{number}\n").as_bytes()).unwrap();
+}
+
+/// Reads such a line; `None` for others.
+fn hear(line: &str) -> Option<(char, u64)> {
+    let (_, said) = line.strip_suffix('\n')?.split_once('@')?;
+    Some((said.chars().next()?, said[1..].parse().unwrap()))
+}
+
+/// Kills a child with SIGKILL, and hears all that it has said. It must not have ended by itself.
+pub(crate) fn kill(mut command: Command, moment: &Moment, mut heard: impl FnMut(char, u64)) {
+    let mut process = command.spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap());
+    let mut line = String::new();
+    // Whether there was a line, and whether it was such a one.
+    let mut next = || {
+        line.clear();
+        let is_more = lines.read_line(&mut line).unwrap() > 0;
+        let said = hear(&line);
+        said.into_iter().for_each(|(letter, number)| heard(letter, number));
+        (is_more, said.is_some())
+    };
+    let mut count = 0;
+    while count < moment.lines {
+        let (is_more, is_said) = next();
+        if !is_more {
+            break;
+        }
+        count += u64::from(is_said);
+    }
+    // An instant, no synchronisation: whatever the child does then, the log must be whole.
+    let start = Instant::now();
+    while start.elapsed() < moment.then {
+        std::hint::spin_loop();
+    }
+    process.kill().unwrap();
+    while next().0 {}
+    let status = process.wait().unwrap();
+    let mut said = String::new();
+    process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}\n{said}");
 }
