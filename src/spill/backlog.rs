@@ -17,8 +17,10 @@ pub(super) struct Backlog {
     next: u64,
     /// Records that wait, by their symbol's slot.
     by_slot: Box<[u64]>,
-    /// And in all: those too whose symbol is not known, as they cannot be read.
+    /// And in all.
     total: u64,
+    /// Records among them that are not counted, as the names of their symbols are lost.
+    nameless: u64,
     /// Known since the start, in order, and not passed yet.
     known_losses: VecDeque<Range<u64>>,
     /// Lost, and not yet told to the owner.
@@ -32,9 +34,10 @@ impl Backlog {
         next: u64,
         by_slot: Box<[u64]>,
         total: u64,
+        nameless: u64,
         known_losses: VecDeque<Range<u64>>,
     ) -> Self {
-        Self { symbols, next, by_slot, total, known_losses, lost: 0 }
+        Self { symbols, next, by_slot, total, nameless, known_losses, lost: 0 }
     }
 
     #[inline]
@@ -78,11 +81,14 @@ impl Backlog {
                     deliver(Replayed { sequence: self.next, missed, message });
                     let waiting = &mut self.by_slot[self.symbols.slot(message.symbol())];
                     *waiting = waiting.saturating_sub(1);
+                    self.total -= 1;
                 }
-                // Its symbol's name is lost.
-                None => self.lost += 1,
+                None if self.nameless > 0 => self.nameless -= 1,
+                None => {
+                    self.lost += 1;
+                    self.total -= 1;
+                }
             }
-            self.total -= 1;
             self.next += 1;
         }
         to - from
@@ -103,6 +109,14 @@ impl Backlog {
         debug_assert!(new <= self.total, "{new} of {} lost", self.total);
         self.lost += new;
         self.total = self.total.saturating_sub(new);
+        self.next = to;
+    }
+
+    /// Passes over what is left, which is known to be lost: nothing waits.
+    pub(super) fn pass_rest(&mut self, to: u64) {
+        debug_assert_eq!(self.total, 0);
+        self.known_losses.clear();
+        self.nameless = 0;
         self.next = to;
     }
 

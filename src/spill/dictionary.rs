@@ -203,6 +203,11 @@ impl Names {
         Ok(this)
     }
 
+    /// Whether all names are there of which there once were so many.
+    pub(crate) fn are_whole(&self, known: u32) -> bool {
+        self.damaged == 0 && self.names.len() >= known as usize && self.names.iter().all(Option::is_some)
+    }
+
     pub(crate) fn get(&self, id: SymbolId) -> Option<&str> {
         self.names.get(id.index())?.as_deref()
     }

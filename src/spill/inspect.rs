@@ -6,7 +6,7 @@ use std::path::Path;
 use super::dictionary::{self, Names};
 use super::format::RecordType;
 use super::reader::decode;
-use super::recovery::{worker_dir, worker_dirs};
+use super::recovery::{dictionary_fault, worker_dir, worker_dirs};
 use super::scan::{Frame, LogSummary, scan};
 use super::store::{SpillError, at};
 use crate::message::{Message, SymbolId};
@@ -38,9 +38,24 @@ pub struct Record<'a, M> {
 pub fn inspect(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<LogSummary>, SpillError> {
     let mut logs = Vec::new();
     for worker in workers(dir)? {
-        logs.push(scan(worker, &worker_dir(dir, worker), None, u32::MAX, |_| {}, &mut progress)?);
+        let mut log = scan(worker, &worker_dir(dir, worker), None, u32::MAX, |_| {}, &mut progress)?;
+        check_names(dir, &mut log)?;
+        logs.push(log);
     }
     Ok(logs)
+}
+
+/// Notes names that are missing: of lives whose records the log holds.
+fn check_names(dir: &Path, log: &mut LogSummary) -> Result<(), SpillError> {
+    for (life, known) in log.names.clone() {
+        if log.segments.iter().any(|segment| segment.life == life && segment.records > 0) {
+            let names = Names::read(dir, life).map_err(at(&dictionary::path(dir, life)))?;
+            if !names.are_whole(known) {
+                log.faults.push(dictionary_fault(dir, life));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Shows all records that wait in a directory to be replayed, log by log, oldest first.

@@ -248,8 +248,8 @@ impl<M: Message> SpillLog<M> {
             self.shared.replayed.store(self.backlog.next(), Ordering::Release);
         }
         if self.backlog.total() == 0 && self.backlog.next() < self.committed {
-            // What is left was lost, as is known.
-            self.lose(self.committed);
+            self.backlog.pass_rest(self.committed);
+            self.shared.replayed.store(self.committed, Ordering::Release);
         }
         delivered
     }

@@ -41,7 +41,8 @@ impl RecoveryReport {
 
     /// Records that are lost.
     pub fn lost(&self) -> u64 {
-        self.faults().map(Fault::lost_records).sum::<u64>() + self.nameless
+        let of_logs: u64 = self.logs.iter().map(LogSummary::lost).sum();
+        of_logs + self.moved_faults.iter().map(Fault::lost_records).sum::<u64>() + self.nameless
     }
 
     /// All that is wrong.
@@ -137,7 +138,8 @@ impl Recovery<'_> {
         if self.check_names(&mut found.log) {
             // Records of symbols without a name were counted as other symbols'.
             let again = self.count::<M>(worker, &mut |_| {})?;
-            found = Recovered { log: found.log, ..again };
+            let log = LogSummary { faults: found.log.faults, ..again.log };
+            found = Recovered { log, ..again };
         }
         Ok(found)
     }
@@ -145,7 +147,7 @@ impl Recovery<'_> {
     /// Reads a log and counts its records by symbol.
     fn count<M: Message>(&self, worker: u32, progress: &mut dyn FnMut(u64)) -> Result<Recovered, SpillError> {
         let mut pending = vec![0; self.symbols.capacity() + 1].into_boxed_slice();
-        let mut misplaced = false;
+        let (mut misplaced, mut nameless) = (false, 0);
         let dir = worker_dir(self.root, worker);
         let (symbols, workers, lives) = (self.symbols, self.workers, &*self.lives);
         let see = |frame: super::scan::Frame<'_>| {
@@ -154,10 +156,14 @@ impl Recovery<'_> {
                 if let Some(message) = decode_mapped::<M>(record, map) {
                     pending[symbols.slot(message.symbol())] += 1;
                     misplaced |= worker_of(message.symbol(), workers) != worker as usize;
+                } else {
+                    nameless += 1;
                 }
             }
         };
-        let log = scan(worker, &dir, Some(self.record), u32::MAX, see, progress)?;
+        let mut log = scan(worker, &dir, Some(self.record), u32::MAX, see, progress)?;
+        log.pending -= nameless;
+        log.nameless = nameless;
         Ok(Recovered { log, pending, misplaced: misplaced || (worker as usize >= workers && log_is_left(&dir)) })
     }
 
@@ -173,10 +179,7 @@ impl Recovery<'_> {
             is_news |= map.expect_names(known);
             let damaged = self.lives.damaged.iter().any(|(damaged, _)| *damaged == life);
             if map.lost_names() > 0 || damaged {
-                let path = dictionary::path(self.root, life);
-                let bytes = path.metadata().map_or(0, |meta| meta.len());
-                let kind = FaultKind::Dictionary;
-                log.faults.push(Fault { kind, path, offset: 0, bytes, lost: 0..0, exact: true, was_durable: false });
+                log.faults.push(dictionary_fault(self.root, life));
             }
         }
         is_news
@@ -239,7 +242,7 @@ impl Recovery<'_> {
         let last = log.segments.last().map_or(0, |segment| segment.number);
         scan(log.worker, &log.dir, Some(self.record), last, see, |_| {})?;
         outcome?;
-        if mover.moved - before + nameless != log.pending {
+        if (mover.moved - before, nameless) != (log.pending, log.nameless) {
             let error = std::io::Error::other("it was not read as before: try again");
             return Err(SpillError::Io { path: log.dir.clone(), error });
         }
@@ -273,6 +276,13 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// Names are missing from a life's dictionary.
+pub(super) fn dictionary_fault(root: &Path, life: u64) -> Fault {
+    let path = dictionary::path(root, life);
+    let bytes = path.metadata().map_or(0, |meta| meta.len());
+    Fault { kind: FaultKind::Dictionary, path, offset: 0, bytes, lost: 0..0, exact: true, was_durable: false }
 }
 
 /// Removes the directory of a worker that is no more. If there is anything left in it but the cursor, someone may want to look.
@@ -394,7 +404,7 @@ mod tests {
         let symbols = Arc::new(Symbols::new(SymbolTiers::default(), 8));
         let others = ["WES", "XRO"].map(|name| symbols.intern(name).unwrap());
         let (logs, report) = open::<Tick>(&config, &symbols, 1).unwrap();
-        assert_eq!((report.pending(), report.faults().count()), (2, 1));
+        assert_eq!((report.pending(), report.lost(), report.faults().count()), (1, 1, 1));
         // CBA's number is that of another one now.
         assert_eq!(others[1], SymbolId::new(1));
         let waiting: Vec<usize> = (0..9).filter(|slot| logs[0].is_pending_at(*slot)).collect();

@@ -136,8 +136,10 @@ pub struct LogSummary {
     pub replay_from: u64,
     /// Sequence number after the last record.
     pub end: u64,
-    /// Whole records that have not been replayed.
+    /// Whole records that have not been replayed, and can be.
     pub pending: u64,
+    /// Whole records that cannot be replayed, since the names of their symbols are lost. Only who knows the messages can tell.
+    pub nameless: u64,
     /// Symbols that the lives of the log's segments had named at least.
     pub(crate) names: Vec<(u64, u32)>,
     /// Segments without a whole header.
@@ -147,7 +149,7 @@ pub struct LogSummary {
 impl LogSummary {
     /// How many records are lost.
     pub fn lost(&self) -> u64 {
-        self.faults.iter().map(Fault::lost_records).sum()
+        self.faults.iter().map(Fault::lost_records).sum::<u64>() + self.nameless
     }
 
     /// Bytes that the segments take on the disk.
@@ -289,6 +291,7 @@ impl Scanner {
             replay_from: cursor.replayed,
             end: 0,
             pending: 0,
+            nameless: 0,
             names: Vec::new(),
             headless: Vec::new(),
         };
@@ -457,7 +460,7 @@ impl Scanner {
             // Pages that were never written say nothing, unless records are missing.
             let says_nothing = matches!(run.kind, FaultKind::MissingRecords) && lost.is_empty();
             if !says_nothing {
-                let was_durable = !lost.is_empty() && lost.end <= self.durable;
+                let was_durable = false; // not known before the end
                 let bytes = run.pages * FRAME as u64;
                 let (kind, path, offset) = (run.kind, run.path, run.offset);
                 self.log.faults.push(Fault { kind, path, offset, bytes, lost, exact, was_durable });
@@ -488,6 +491,9 @@ impl Scanner {
             }
         }
         self.settle(end, known, exact);
+        for fault in &mut self.log.faults {
+            fault.was_durable = !fault.lost.is_empty() && fault.lost.end <= self.durable;
+        }
         self.log.end = known;
         if !self.has_cursor {
             let first = self.log.segments.iter().find(|segment| segment.records > 0);
