@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::dictionary::{self, Names};
+use super::error::{SpillError, at};
 use super::format::RecordType;
 use super::reader::decode;
 use super::recovery::{dictionary_fault, worker_dir, worker_dirs};
-use super::scan::{Frame, LogSummary, scan};
-use super::store::{SpillError, at};
+use super::scan::{Frame, scan};
+use super::summary::LogSummary;
 use crate::message::{Message, SymbolId};
 
 /// A record of a log.

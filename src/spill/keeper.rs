@@ -7,17 +7,15 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Shortage};
 use super::cursor::{Cursor, Progress};
-use super::dictionary::IdMap;
 use super::format::{FRAME, Geometry, RecordType, SegmentId};
+use super::held::Held;
 use super::log::REPLAYED_TWICE_MAX;
-use super::map::SharedMap;
 use super::reader::{Portion, Reader, Source};
 use super::shared::{LogShared, PORTIONS};
 use super::syncer::{SyncTarget, SyncTargets};
@@ -42,35 +40,9 @@ pub(super) fn ready_segments(segment_bytes: u64) -> usize {
     (AHEAD as u64 / segment_bytes).clamp(2, 16) as usize
 }
 
-/// A segment file that is there.
-pub(super) struct Held {
-    pub(super) number: u32,
-    pub(super) path: PathBuf,
-    /// Bytes that it takes out of the budget.
-    pub(super) bytes: u64,
-    pub(super) extent: Arc<Extent>,
-    /// What its ids mean; `None` for one of this life.
-    pub(super) ids: Option<Arc<IdMap>>,
-    /// The mapping, as long as the worker has it, and up to where its pages are present.
-    pub(super) map: Option<SharedMap>,
-    pub(super) present: usize,
-    /// It could not be read.
-    pub(super) faulty: bool,
-}
-
 /// Whether another try would end as this one did.
 fn is_lasting(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
-}
-
-impl Held {
-    /// Gives the blocks of frames that were never used back to the disk.
-    fn trim(&self) -> io::Result<()> {
-        match self.extent.frame() {
-            0 => Ok(()), // of an earlier life
-            frame => segment::trim(&self.path, frame),
-        }
-    }
 }
 
 pub(super) struct Keeper {

@@ -101,30 +101,35 @@ mod budget;
 mod config;
 mod cursor;
 mod dictionary;
+mod error;
 mod format;
+mod held;
 mod inspect;
 mod keeper;
 mod log;
 mod map;
+mod mover;
 mod reader;
 mod recovery;
 mod scan;
 mod segment;
 mod shared;
 mod store;
+mod summary;
 mod syncer;
 mod writer;
 
 pub use config::{AtShutdown, Durability, OnDamage, SpillConfig};
 pub(crate) use dictionary::Dictionary;
+pub use error::SpillError;
 pub use format::RecordType;
 pub use inspect::{Record, inspect, read_records};
 pub use log::{REPLAYED_TWICE_MAX, Replayed, SpillLog};
 pub use recovery::RecoveryReport;
-pub use scan::{Fault, FaultKind, LogSummary, SegmentSummary};
 pub(crate) use shared::{Arm, Notify, SpillStats};
+pub use store::open;
 pub(crate) use store::open_for;
-pub use store::{SpillError, open};
+pub use summary::{Fault, FaultKind, LogSummary, SegmentSummary};
 
 /// The worker whose log a symbol's messages belong into, of so many workers.
 pub fn worker_of(symbol: crate::SymbolId, workers: usize) -> usize {

@@ -2,21 +2,21 @@
 //! where they belong if their symbols have other workers now.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Found, Progress};
 use super::dictionary::{self, Dictionary, IdMap, Names};
-use super::format::{FrameInfo, Geometry, RecordType, SegmentId};
+use super::error::{SpillError, at};
+use super::format::{Geometry, RecordType};
+use super::mover::Mover;
 use super::reader::decode_mapped;
-use super::scan::{Fault, FaultKind, LogSummary, SegmentSummary, scan};
+use super::scan::scan;
 use super::segment;
-use super::store::{SpillError, at, random};
-use super::writer::{Extent, ReadySegment, Writer};
+use super::summary::{Fault, FaultKind, LogSummary, SegmentSummary};
 use crate::ingress::worker_of;
-use crate::message::{Message, wall_clock_ns};
+use crate::message::Message;
 use crate::symbols::Symbols;
 
 /// What the start found in the log.
@@ -206,13 +206,13 @@ impl Recovery<'_> {
             ends.insert(log.worker, (log.end, last + 1));
         }
         let misplaced: Vec<_> = all.into_iter().filter(|found| found.misplaced).map(|found| found.log).collect();
-        let mut mover = Mover { recovery: self, ends: &mut ends, writers: HashMap::new(), made: Vec::new(), moved: 0 };
+        let mut mover = Mover::new(self, &mut ends);
         let nameless = misplaced.iter().map(|log| self.copy::<M>(log, &mut mover)).sum::<Result<u64, _>>();
         let nameless = match nameless.and_then(|nameless| mover.finish().map(|()| nameless)) {
             Ok(nameless) => nameless,
             Err(error) => {
                 // What was copied is still where it was.
-                mover.made.iter().for_each(|(path, _)| _ = fs::remove_file(path));
+                mover.undo();
                 return Err(error);
             }
         };
@@ -247,18 +247,6 @@ impl Recovery<'_> {
             return Err(SpillError::Io { path: log.dir.clone(), error });
         }
         Ok(nameless)
-    }
-
-    fn make_segment(&self, worker: u32, number: u32) -> Result<(ReadySegment, File), SpillError> {
-        let id = SegmentId { worker, number, epoch: random(), life: self.dictionary.life() };
-        let dir = worker_dir(self.root, worker);
-        let new = segment::create(&dir, id, self.record, self.geometry, self.segment_bytes);
-        let new = new.map_err(|error| {
-            let path = segment::path(&dir, number);
-            SpillError::NoRoomToMove { path, bytes: self.segment_bytes, error }
-        })?;
-        let extent = Arc::new(Extent::unused());
-        Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, new.file))
     }
 
     /// Deletes the segments of a log, whose records are elsewhere now.
@@ -316,65 +304,6 @@ pub(super) fn set_aside(log: &LogSummary) -> Result<(), SpillError> {
         fs::remove_file(path).map_err(at(path))?;
     }
     Ok(())
-}
-
-/// Appends records to the logs where they belong.
-struct Mover<'a, 'b> {
-    recovery: &'a Recovery<'b>,
-    ends: &'a mut HashMap<u32, (u64, u32)>,
-    writers: HashMap<u32, (Writer, File)>,
-    /// Segments that were made.
-    made: Vec<(PathBuf, Arc<Extent>)>,
-    moved: u64,
-}
-
-impl Mover<'_, '_> {
-    fn append<M: Message>(&mut self, message: &M, missed: u32) -> Result<(), SpillError> {
-        let owner = worker_of(message.symbol(), self.recovery.workers) as u32;
-        let (next, number) = self.ends.entry(owner).or_insert((0, 1));
-        let names = self.recovery.dictionary.names();
-        let info = FrameInfo { first: *next, durable: 0, opened_ns: wall_clock_ns(), names };
-        if let Some((writer, _)) = self.writers.get_mut(&owner)
-            && writer.frame_is_full()
-        {
-            writer.commit();
-            if writer.has_next_frame() {
-                writer.open_frame(info);
-            } else if let Some((writer, file)) = self.writers.remove(&owner) {
-                close(writer, &file)?;
-            }
-        }
-        let (writer, _) = match self.writers.entry(owner) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                *number = segment::free_number(&worker_dir(self.recovery.root, owner), *number);
-                let (ready, file) = self.recovery.make_segment(owner, *number)?;
-                let path = segment::path(&worker_dir(self.recovery.root, owner), *number);
-                self.made.push((path, Arc::clone(&ready.extent)));
-                *number += 1;
-                entry.insert((Writer::new(ready, self.recovery.geometry, info), file))
-            }
-        };
-        writer.push(message.as_bytes(), missed);
-        *next += 1;
-        self.moved += 1;
-        Ok(())
-    }
-
-    /// Commits, and waits for the disk: what is moved is deleted next.
-    fn finish(&mut self) -> Result<(), SpillError> {
-        for (mut writer, file) in self.writers.drain().map(|(_, writer)| writer) {
-            writer.commit();
-            close(writer, &file)?;
-        }
-        // What was not used of the last segments is given back, or many workers would take much disk for few records.
-        self.made.iter().try_for_each(|(path, extent)| segment::trim(path, extent.frame()).map_err(at(path)))
-    }
-}
-
-fn close(writer: Writer, file: &File) -> Result<(), SpillError> {
-    writer.finish();
-    file.sync_all().map_err(at(Path::new("a segment that records were moved to")))
 }
 
 #[cfg(test)]

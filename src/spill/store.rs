@@ -14,100 +14,22 @@ use super::budget::{Budget, Shortage};
 use super::config::{Durability, OnDamage, SpillConfig};
 use super::cursor::{Cursor, Progress};
 use super::dictionary::{self, Dictionary};
+use super::error::{SpillError, at};
 use super::format::{Geometry, RecordType};
-use super::keeper::{Held, Keeper, State, ready_segments};
+use super::held::Held;
+use super::keeper::{Keeper, State, ready_segments};
 use super::log::SpillLog;
 use super::reader::Reader;
 use super::recovery::{Lives, Recovered, Recovery, RecoveryReport, set_aside, worker_dir};
-use super::scan::{Fault, FaultKind, LogSummary, ScanError, SegmentSummary};
 use super::segment::{self, OpenFault, SegmentFile};
 use super::shared::{LogShared, Notify};
+use super::summary::{Fault, FaultKind, SegmentSummary};
 use super::syncer::{SyncTargets, Syncer};
 use super::writer::Extent;
 use crate::message::Message;
-use crate::symbols::{Symbols, SymbolsFull};
+use crate::symbols::Symbols;
 
 const LOCK: &str = "lock";
-
-/// Why a spill log cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpillError {
-    /// A setting makes no sense.
-    #[error("spill log: {0}")]
-    Config(String),
-    /// A file or directory cannot be made, read or written.
-    #[error("spill log: {}: {error}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
-    /// Another process uses the directory.
-    #[error("spill log: {} is in use by process {pid}: stop it, or give each process a directory of its own", dir.display())]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-        /// The process, as far as its lock file tells.
-        pid: String,
-    },
-    /// A segment is of another version, or holds other messages. It was left as it is.
-    #[error(
-        "spill log: {}: {why}; the segment was left as it is: replay it with the program that wrote it, or move it away",
-        path.display()
-    )]
-    Foreign {
-        /// The segment.
-        path: PathBuf,
-        /// What it is, and what is wanted.
-        why: String,
-    },
-    /// The log is damaged, and [`OnDamage::Fail`] is set. It was left as it is.
-    #[error("spill log: damaged, and on_damage is `fail`: {}", list(faults))]
-    Damaged {
-        /// What is wrong.
-        faults: Vec<Fault>,
-    },
-    /// The registry has no room for the log's symbols.
-    #[error("spill log: {0}")]
-    Symbols(#[from] SymbolsFull),
-    /// Records have to move to other workers' logs, as the number of workers or the ids of symbols have changed.
-    #[error(
-        "spill log: no room to move records to the workers that their symbols have now: {} of {bytes} bytes: {error}; make \
-         room, or start with as many workers as before",
-        path.display()
-    )]
-    NoRoomToMove {
-        /// The segment that could not be made.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
-}
-
-fn list(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
-}
-
-impl From<ScanError> for SpillError {
-    fn from(error: ScanError) -> Self {
-        match error {
-            ScanError::Io(path, error) => Self::Io { path, error },
-            ScanError::Foreign(path, why) => Self::Foreign { path, why },
-        }
-    }
-}
-
-/// Names the file that an error is about.
-pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> SpillError {
-    let path = path.to_owned();
-    move |error| SpillError::Io { path: path.clone(), error }
-}
 
 /// A number that is most likely unique: std's hash keys are random.
 pub(super) fn random() -> u64 {
@@ -202,7 +124,6 @@ pub(crate) fn open_for<M: Message>(
 
     for found in &all {
         set_aside(&found.log)?;
-        remove_unused(&found.log)?;
     }
     let segments = all.iter().flat_map(|found| &found.log.segments).filter(|segment| segment.path.exists());
     let used = segments.map(|segment| segment.allocated_bytes).sum();
@@ -307,17 +228,6 @@ fn remove_old_dictionaries(root: &Path, dictionary: &Dictionary, report: &Recove
             let _ = fs::remove_file(dictionary::path(root, life));
         }
     }
-}
-
-/// Deletes segments that were made ready and never used.
-fn remove_unused(log: &LogSummary) -> Result<(), SpillError> {
-    let has_fault = |path: &Path| log.faults.iter().any(|fault| fault.path == path);
-    for SegmentSummary { path, frames, .. } in &log.segments {
-        if *frames == 0 && !has_fault(path) && path.exists() {
-            fs::remove_file(path).map_err(at(path))?;
-        }
-    }
-    Ok(())
 }
 
 /// What the logs of a store are opened with.
