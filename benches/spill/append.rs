@@ -9,10 +9,11 @@ const ROUNDS: usize = 9;
 type Contender = (&'static str, fn(&Path) -> Turn);
 
 /// The first two are what the others are compared with.
-const CONTENDERS: [Contender; 8] = [
+const CONTENDERS: [Contender; 9] = [
     ("memcpy into a present map", plain::copy_into_map),
     ("BufWriter, 64 KiB", plain::buffered_file),
-    ("spill log, commit each 128", plain::spill_log),
+    ("spill log, bursts of 500 000", plain::spill_log_in_bursts),
+    ("spill log, without a pause", plain::spill_log),
     ("commitlog, batches of 128", |dir| peers::commitlog(dir, 128)),
     ("commitlog, batches of 2000", |dir| peers::commitlog(dir, 2000)),
     ("queue-file, batches of 128", |dir| peers::queue_file(dir, 128)),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memmap2::MmapMut;
 use plimsoll::spill::{self, SpillLog};
@@ -53,16 +53,32 @@ pub(crate) fn wait_and_append(log: &mut SpillLog<Tick>, tick: &Tick) -> u64 {
     1
 }
 
+/// As fast as it goes, without an end: then making segments is what counts, and the appending thread waits for them.
 pub(crate) fn spill_log(dir: &Path) -> Turn {
+    append_in_bursts(dir, RECORDS as usize, Duration::ZERO)
+}
+
+/// As a storm comes: half a segment at once, and a pause, which does not count and in which the helper gets ahead again.
+pub(crate) fn spill_log_in_bursts(dir: &Path) -> Turn {
+    append_in_bursts(dir, 500_000, Duration::from_millis(20))
+}
+
+fn append_in_bursts(dir: &Path, burst: usize, pause: Duration) -> Turn {
     let pool = pool();
     let (mut log, _) = open(dir);
     pin();
-    let (mut waits, start) = (0, Instant::now());
-    for i in 0..RECORDS as usize / CHUNK {
-        let at = i * CHUNK % pool.len();
-        waits += append_chunk(&mut log, &pool[at..at + CHUNK]);
+    let (mut waits, mut elapsed, mut begun) = (0, Duration::ZERO, 0);
+    while begun < RECORDS as usize / CHUNK {
+        let end = (begun + burst / CHUNK).min(RECORDS as usize / CHUNK);
+        let start = Instant::now();
+        for i in begun..end {
+            let at = i * CHUNK % pool.len();
+            waits += append_chunk(&mut log, &pool[at..at + CHUNK]);
+        }
+        elapsed += start.elapsed();
+        begun = end;
+        std::thread::sleep(pause);
     }
-    let elapsed = start.elapsed();
     assert_eq!((log.pending(), log.next_sequence()), (RECORDS, RECORDS));
     drop(log);
     let mut sum = 0;

@@ -337,15 +337,23 @@ impl FrameHeader {
 pub(crate) struct FrameChecksum(Digest);
 
 impl FrameChecksum {
-    /// Begins with the header. The commit word is not covered.
-    pub(crate) fn new(header: &[u8]) -> Self {
-        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        digest.update(&header[..COMMIT_AT]);
-        Self(digest)
+    pub(crate) fn new() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 
-    /// Adds records, and before each of them its note, if it has one. In how many steps makes no difference.
+    /// Begins with the header of a frame. The commit word is not covered.
+    pub(crate) fn begin(&mut self, header: &[u8]) {
+        self.0.reset();
+        self.0.update(&header[..COMMIT_AT]);
+    }
+
+    /// Adds records that have no notes. In how many steps makes no difference.
     pub(crate) fn add(&mut self, geometry: Geometry, page: &[u8], from: usize, to: usize) {
+        self.0.update(geometry.records(page, from, to));
+    }
+
+    /// Adds records, and before each of them its note, if it has one.
+    pub(crate) fn add_noted(&mut self, geometry: Geometry, page: &[u8], from: usize, to: usize) {
         let mut run = from;
         for index in from..to {
             let note = geometry.note(page, index);
@@ -395,8 +403,9 @@ pub(crate) fn check_page(page: &[u8; FRAME], segment: SegmentId, frame: u32, geo
     if count == 0 || count > geometry.per_frame {
         return Page::Bad(None);
     }
-    let mut checksum = FrameChecksum::new(page);
-    checksum.add(geometry, page, 0, count);
+    let mut checksum = FrameChecksum::new();
+    checksum.begin(page);
+    checksum.add_noted(geometry, page, 0, count);
     if checksum.commit_word(count) != commit || header.magic != FRAME_MAGIC || header.version.get() != VERSION {
         let was_a_frame = header.magic == FRAME_MAGIC || header.epoch.get() == segment.epoch;
         return Page::Bad(was_a_frame.then_some(count));

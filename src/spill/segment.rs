@@ -126,11 +126,12 @@ impl NewSegment {
 }
 
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 * FRAME] = [0; 64 * FRAME];
+    // Never written to, so all of it is one and the same page of zeros to the system, and stays in the cache.
+    let zeros = vec![0; READ.min((to - from) as usize)];
     let mut at = from;
     while at < to {
-        let some = ZEROS.len().min((to - at) as usize);
-        file.write_all_at(&ZEROS[..some], at)?;
+        let some = zeros.len().min((to - at) as usize);
+        file.write_all_at(&zeros[..some], at)?;
         at += some as u64;
     }
     Ok(())

@@ -70,6 +70,8 @@ pub(crate) struct Writer {
     used: usize,
     committed: usize,
     checksum: FrameChecksum,
+    /// There are notes in the frame in hand. Where there are none, their place is not touched.
+    has_notes: bool,
     /// Sequence number of the segment's first record.
     first: u64,
     extent: Arc<Extent>,
@@ -91,7 +93,8 @@ impl Writer {
             frame_first: info.first,
             used: 0,
             committed: 0,
-            checksum: FrameChecksum::new(&[0; FRAME]),
+            checksum: FrameChecksum::new(),
+            has_notes: false,
             first: info.first,
             extent,
         };
@@ -127,7 +130,8 @@ impl Writer {
         self.committed = 0;
         let header = FrameHeader::new(self.id, self.frame, info);
         self.map.write(self.at, header.as_bytes());
-        self.checksum = FrameChecksum::new(header.as_bytes());
+        self.checksum.begin(header.as_bytes());
+        self.has_notes = false;
         self.extent.frame.store(u64::from(self.frame), Ordering::Relaxed);
     }
 
@@ -138,6 +142,7 @@ impl Writer {
         self.map.write(self.record_at, record);
         if note != 0 {
             self.map.write(self.at + self.geometry.note_at(self.used), &note.to_le_bytes());
+            self.has_notes = true;
         }
         self.record_at += record.len();
         self.used += 1;
@@ -154,7 +159,10 @@ impl Writer {
         let new = self.used - self.committed;
         if new > 0 {
             let page = self.map.bytes(self.at, FRAME);
-            self.checksum.add(self.geometry, page, self.committed, self.used);
+            match self.has_notes {
+                false => self.checksum.add(self.geometry, page, self.committed, self.used),
+                true => self.checksum.add_noted(self.geometry, page, self.committed, self.used),
+            }
             let word = self.checksum.commit_word(self.used);
             self.map.commit(self.at + COMMIT_AT, word);
             self.committed = self.used;
