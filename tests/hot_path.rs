@@ -2,6 +2,7 @@
 //! processing, shedding, spilling, replaying, telling of gaps and taking over new levels. A counting allocator stands under the whole
 //! test; only the two threads that say so are counted, and only while the count is on.
 #![allow(unsafe_code, reason = "an allocator that counts has to implement `GlobalAlloc`")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

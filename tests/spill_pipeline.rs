@@ -1,5 +1,6 @@
 //! Proves what a pipeline does with its spill log: what is spilled, when it comes back and in which order, what happens at the
 //! end, after a restart, when a handler panics, and when there is no room.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -42,7 +42,7 @@ pub enum SpillError {
         /// What it is, and what is wanted.
         why: String,
     },
-    /// The log is damaged, and [`OnDamage::Fail`] is set. It was left as it is.
+    /// The log is damaged, and [`OnDamage::Fail`](super::OnDamage::Fail) is set. It was left as it is.
     #[error("spill log: damaged, and on_damage is `fail`: {}", list(faults))]
     Damaged {
         /// What is wrong.

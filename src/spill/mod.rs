@@ -81,9 +81,11 @@
 //! store that releases what it covers; it is stored when a frame is full and at the end of each chunk of messages, and adding to a frame
 //! adds to the checksum's running state. The page cache outlives the process, so nothing has to be written back for that.
 //!
-//! **Segments** are made by a helper thread, the [keeper](keeper): all blocks allocated before the file is mapped, so that a
-//! full disk shows as an error there and not as a signal here; pages made present ahead of the writer. When a segment is full, the worker exchanges
-//! it for the one that is ready. If none is, it does not wait: that is a lack of room, and counted.
+//! **Segments** are made by a helper thread, the *keeper*: all blocks allocated before the file is mapped, so that a full disk shows as an
+//! error there and not as a signal here; pages brought into the page cache by writing zeros, and made present ahead of the writer. From
+//! SOFT up the keeper looks more often, as there may soon be something to spill. When a segment is full, the worker exchanges it for one
+//! that is ready. If none is, it does not wait: that is a lack of room, and counted. With [`Durability::Interval`] a second helper,
+//! the *syncer*, writes back.
 //!
 //! **Replay.** Complete segments are read by the keeper, with `pread`, checked, and handed over in portions; the segment that is written to
 //! is read where it is. So replay catches up with appending however slow the disk is. Delivered, then noted on disk, then
