@@ -79,16 +79,15 @@ impl Found {
 
 /// Reads a log, and compares each record with what was appended under its number.
 fn read(dir: &Path, expected: &[(Tick, u32)]) -> Result<Found, SpillError> {
-    let (mut back, mut nameless) = (Vec::with_capacity(expected.len()), 0);
+    let mut back = Vec::with_capacity(expected.len());
     let logs = spill::read_records::<Tick>(dir, |record| {
         let (tick, note) = expected[record.sequence as usize];
         assert_eq!((record.message, record.missed), (tick, note));
-        match record.symbol {
-            Some(name) => assert_eq!(name, name_of(record.sequence)),
-            None => nameless += 1,
-        }
+        assert_eq!(record.symbol, Some(name_of(record.sequence)));
         back.push(record.sequence);
     })?;
+    let nameless = logs.iter().map(|log| log.nameless as usize).sum();
+    assert_eq!(logs.iter().map(|log| log.pending).sum::<u64>(), back.len() as u64);
     Ok(Found { back, nameless, faults: logs.into_iter().flat_map(|log| log.faults).collect() })
 }
 
@@ -103,16 +102,15 @@ fn replay_all(config: &SpillConfig) -> Result<Found, SpillError> {
     let (mut log, report) = open_one(config, &symbols)?;
     let pending = log.pending();
     let back = replay(&mut log, &symbols, u64::MAX);
-    let nameless = log.take_lost();
-    assert_eq!(report.pending(), pending);
-    assert_eq!(back.len() as u64 + nameless, pending);
+    assert_eq!((report.pending(), log.take_lost()), (pending, 0));
+    assert_eq!(back.len() as u64, pending);
     let faults: Vec<Fault> = report.faults().cloned().collect();
     // What comes after the damage is kept and comes back as well, at once.
     let next = log.next_sequence();
     append(&mut log, &symbols, next..next + 10);
     assert!(replay(&mut log, &symbols, 10).into_iter().eq(next..next + 10));
     assert_eq!(log.take_lost(), 0);
-    Ok(Found { back, nameless: nameless as usize, faults })
+    Ok(Found { back, nameless: report.logs[0].nameless as usize, faults })
 }
 
 /// A directory with a log in it.
@@ -254,6 +252,14 @@ fn without(names: &BTreeSet<&str>) -> impl Iterator<Item = u64> {
     (REPLAYED..RECORDS).filter(|number| !names.contains(name_of(*number)))
 }
 
+/// Just the records of these names are lost, and no others.
+#[track_caller]
+fn check_names(found: &Found, bad: &BTreeSet<&str>, what: &str) {
+    assert!(found.back.iter().copied().eq(without(bad)), "{what}: {found:?}");
+    assert_eq!(found.nameless as u64, RECORDS - REPLAYED - found.back.len() as u64, "{what}");
+    assert!(found.lost().is_empty(), "{what}");
+}
+
 /// The names in the order of the dictionary, with how many entries each has.
 fn names_in_order() -> Vec<(&'static str, usize)> {
     let symbols = symbols(0);
@@ -280,8 +286,7 @@ fn any_flipped_bit_of_the_dictionary_costs_one_name_and_no_record_gets_a_wrong_o
             file.write_all_at(&[good[byte] ^ (1 << (bit % 8))], byte as u64).unwrap();
             let bad = names_at(byte / 64..byte / 64 + 1);
             let found = copy.read();
-            found.check(REPLAYED..RECORDS, 0..0, &format!("bit {bit} of the dictionary"));
-            assert_eq!(found.back.len() - found.nameless, without(&bad).count());
+            check_names(&found, &bad, &format!("bit {bit} of the dictionary"));
             if bit % 97 == 0 {
                 let found = replay_all(&Copy::of(&read_files(copy.dir.path())).config()).unwrap();
                 assert!(found.back.into_iter().eq(without(&bad)), "bit {bit}");
@@ -301,8 +306,7 @@ fn a_dictionary_that_is_cut_or_missing_costs_the_names_that_are_cut() {
             copy.file(&path).set_len(length).unwrap();
             let bad = names_at(length as usize / 64..8);
             let found = copy.read();
-            found.check(REPLAYED..RECORDS, 0..0, &format!("dictionary cut to {length}"));
-            assert_eq!(found.back.len() - found.nameless, without(&bad).count());
+            check_names(&found, &bad, &format!("dictionary cut to {length}"));
             if length % 16 == 0 {
                 let copy = Copy::of(&read_files(copy.dir.path()));
                 if length == 0 {

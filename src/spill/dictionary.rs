@@ -203,6 +203,11 @@ impl Names {
         Ok(this)
     }
 
+    /// Whether there are no names, and never were any.
+    pub(crate) fn are_none(&self) -> bool {
+        self.names.is_empty() && self.damaged == 0
+    }
+
     /// Whether all names are there of which there once were so many.
     pub(crate) fn are_whole(&self, known: u32) -> bool {
         self.damaged == 0 && self.names.len() >= known as usize && self.names.iter().all(Option::is_some)

@@ -10,7 +10,7 @@ use super::reader::decode;
 use super::recovery::{dictionary_fault, worker_dir, worker_dirs};
 use super::scan::{Frame, scan};
 use super::summary::LogSummary;
-use crate::message::{Message, SymbolId};
+use crate::message::Message;
 
 /// A record of a log.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub struct Record<'a, M> {
     pub spilled_ns: u64,
     /// The message as it was written; its symbol's id is of the process that wrote it.
     pub message: M,
-    /// The symbol's name, if the log knows it.
+    /// The symbol's name; `None` where the embedder numbers symbols itself.
     pub symbol: Option<&'a str>,
 }
 
@@ -59,7 +59,8 @@ fn check_names(dir: &Path, log: &mut LogSummary) -> Result<(), SpillError> {
     Ok(())
 }
 
-/// Shows all records that wait in a directory to be replayed, log by log, oldest first.
+/// Shows all records that wait in a directory to be replayed, log by log, oldest first. Those whose symbol's name is lost cannot be
+/// replayed; they are not shown, but counted in [`LogSummary::nameless`].
 ///
 /// # Errors
 /// When a directory cannot be read, or a segment is of another version or holds other messages.
@@ -74,16 +75,28 @@ pub fn read_records<M: Message>(
     }
     let mut logs = Vec::new();
     for worker in workers(dir)? {
+        let mut nameless = 0;
         let see = |frame: Frame<'_>| {
-            let name = |id: SymbolId| lives.get(&frame.life).and_then(|names| names.get(id));
+            let names = lives.get(&frame.life);
+            // The embedder numbers symbols itself.
+            let has_no_names = frame.info.names == 0 && names.is_none_or(Names::are_none);
             for (sequence, missed, bytes) in frame.records() {
-                if let Some(message) = decode::<M>(bytes) {
-                    let (spilled_ns, symbol) = (frame.info.opened_ns, name(message.symbol()));
-                    show(Record { worker, sequence, missed, spilled_ns, message, symbol });
+                let message = decode::<M>(bytes);
+                let symbol = message.and_then(|message| names.and_then(|names| names.get(message.symbol())));
+                match message.filter(|_| has_no_names || symbol.is_some()) {
+                    Some(message) => {
+                        let spilled_ns = frame.info.opened_ns;
+                        show(Record { worker, sequence, missed, spilled_ns, message, symbol });
+                    }
+                    None => nameless += 1,
                 }
             }
         };
-        logs.push(scan(worker, &worker_dir(dir, worker), Some(&record), u32::MAX, see, |_| {})?);
+        let mut log = scan(worker, &worker_dir(dir, worker), Some(&record), u32::MAX, see, |_| {})?;
+        log.pending -= nameless;
+        log.nameless = nameless;
+        check_names(dir, &mut log)?;
+        logs.push(log);
     }
     Ok(logs)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll::spill::{self, FaultKind, RecoveryReport, SpillConfig, SpillLog, read_records};
+use plimsoll::spill::{self, RecoveryReport, SpillConfig, SpillLog, read_records};
 use plimsoll::{BarsHandler, Ingress, MemoryUse, Pipeline, PipelineBuilder, Price, Symbols, Tick};
 
 use super::SpillDir;
@@ -99,8 +99,7 @@ fn handle_all(
         .start(|_| BarsHandler::new(arguments.bar_interval))?;
     let ingress = pipeline.ingress().expect("the builder's default is one producer");
     let pending = report.pending();
-    let names_are_lost = report.faults().any(|fault| fault.kind == FaultKind::Dictionary);
-    let mut feed = Feed { ingress, symbols, names_are_lost, progress: Progress::new(), pending, done: 0 };
+    let mut feed = Feed { ingress, symbols, progress: Progress::new(), pending, done: 0 };
     read_records::<Tick>(dir.dir, |record| feed.offer(record.message, record.missed, record.symbol))?;
     let done = feed.done;
     drop(feed);
@@ -117,8 +116,6 @@ fn handle_all(
 struct Feed<'a> {
     ingress: Ingress<Tick>,
     symbols: &'a Symbols,
-    /// A symbol without a name had one: its messages are lost.
-    names_are_lost: bool,
     progress: Progress,
     pending: u64,
     done: u64,
@@ -128,11 +125,9 @@ impl Feed<'_> {
     fn offer(&mut self, mut tick: Tick, missed: u32, name: Option<&str>) {
         self.done += 1;
         self.progress.show_bytes(self.done * RECORD, self.pending * RECORD, "replaying");
-        match name.and_then(|name| self.symbols.id(name)) {
-            Some(id) => tick.symbol = id,
-            None if self.names_are_lost => return,
-            // Symbols that never had a name keep their numbers.
-            None => {}
+        // Symbols that never had a name keep their numbers.
+        if let Some(id) = name.and_then(|name| self.symbols.id(name)) {
+            tick.symbol = id;
         }
         if missed > 0 {
             // After a hole no quote is known: an empty one says that.
