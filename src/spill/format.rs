@@ -395,7 +395,7 @@ pub(crate) fn check_page(page: &[u8; FRAME], segment: SegmentId, frame: u32, geo
         let as_opened = FrameHeader::new(segment, frame, header.info());
         return match () {
             () if page.iter().all(|byte| *byte == 0) => Page::Zero,
-            () if as_opened.as_bytes() == header.as_bytes() => Page::Open,
+            () if is_begun(header.as_bytes(), as_opened.as_bytes()) => Page::Open,
             () => Page::Bad(None),
         };
     }
@@ -419,7 +419,16 @@ pub(crate) fn check_page(page: &[u8; FRAME], segment: SegmentId, frame: u32, geo
     Page::Valid(header.info(), count)
 }
 
+/// Whether a header is another one, or a part of it: a process may be killed in the midst of writing it, between two words.
+fn is_begun(header: &[u8], whole: &[u8]) -> bool {
+    header.chunks_exact(8).zip(whole.chunks_exact(8)).all(|(word, whole)| word == whole || word == [0; 8])
+}
+
 /// A page of zeros.
 pub(crate) fn zero_page() -> Box<[u8; FRAME]> {
     Box::new([0; FRAME])
 }
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;
