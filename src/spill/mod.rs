@@ -95,6 +95,9 @@
 //! between two valid frames is lost, and their sequence numbers say which records that were. Nothing is ever appended to a recovered
 //! segment. If symbols have other workers now, their records are moved to those workers' logs first.
 //!
+//! Symbols either all have names in the registry, or none has, since the embedder numbers them itself: where there are names, a record
+//! whose id has none is lost, as nobody can tell whose it is.
+//!
 //! File systems that copy on write (btrfs, and others with reflinks in use) cannot promise that an allocated block can be written:
 //! on those, keep the free-space floor well above zero.
 
