@@ -4,6 +4,8 @@
 
 #[path = "support/feed.rs"]
 mod feed;
+#[path = "support/program.rs"]
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,24 +16,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
+use program::{Outcome, plimsoll};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// A run's exit code, standard output and standard error.
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-fn plimsoll(arguments: &[&str]) -> Outcome {
-    let output = Command::new(cargo_bin!("plimsoll")).args(arguments).env_remove("RUST_LOG").output().unwrap();
-    Outcome {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 /// Runs over a feed with more flags; bars and ledger go to the second directory.
 fn run(input: &Path, output: &Path, more: &[&str]) -> Outcome {

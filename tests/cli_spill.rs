@@ -5,6 +5,8 @@
 #[path = "support/feed.rs"]
 #[allow(dead_code, reason = "of what all tests share, each needs some")]
 mod feed;
+#[path = "support/program.rs"]
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use assert_cmd::cargo::cargo_bin;
 use plimsoll::spill::{self, SpillConfig, SpillLog};
 use plimsoll::{Price, Side, SymbolId, Symbols, Tick};
+use program::{Outcome, plimsoll};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,22 +26,6 @@ use tempfile::TempDir;
 const PER_FRAME: u64 = 59;
 const FRAME: u64 = 4096;
 const NAMES: [&str; 3] = ["BHP", "QAN", "XYZ"];
-
-/// A run's exit code, standard output and standard error.
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-fn plimsoll(arguments: &[&str]) -> Outcome {
-    let output = Command::new(cargo_bin!("plimsoll")).args(arguments).env_remove("RUST_LOG").output().unwrap();
-    Outcome {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 /// `plimsoll spill COMMAND DIR …`.
 fn look(command: &str, dir: &TempDir, more: &[&str]) -> Outcome {

@@ -8,6 +8,7 @@ use super::dictionary::IdMap;
 use super::format::Geometry;
 use super::log::Replayed;
 use super::reader::{ReadFrame, decode_mapped};
+use super::summary::LogSummary;
 use crate::message::{Message, SymbolId};
 use crate::symbols::Symbols;
 
@@ -29,15 +30,17 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// What recovery has found, beginning with record `next`.
-    pub(super) fn new(
-        symbols: Arc<Symbols>,
-        next: u64,
-        by_slot: Box<[u64]>,
-        total: u64,
-        nameless: u64,
-        known_losses: VecDeque<Range<u64>>,
-    ) -> Self {
-        Self { symbols, next, by_slot, total, nameless, known_losses, lost: 0 }
+    pub(super) fn new(symbols: Arc<Symbols>, next: u64, log: &LogSummary, by_slot: Box<[u64]>) -> Self {
+        let losses = log.faults.iter().map(|fault| fault.lost.clone()).filter(|lost| !lost.is_empty());
+        Self {
+            symbols,
+            next,
+            by_slot,
+            total: log.pending,
+            nameless: log.nameless,
+            known_losses: losses.collect(),
+            lost: 0,
+        }
     }
 
     #[inline]

@@ -299,7 +299,6 @@ impl Opening<'_> {
             helpers.push(spawn(&format!("plimsoll-sync{}", log.worker), move || syncer.run())?);
         }
         helpers.push(spawn(&format!("plimsoll-log{}", log.worker), move || keeper.run())?);
-        let losses = log.faults.iter().map(|fault| fault.lost.clone()).filter(|lost| !lost.is_empty());
         Ok(SpillLog {
             helpers,
             geometry: self.geometry,
@@ -309,14 +308,7 @@ impl Opening<'_> {
             committed: log.end,
             out_of_room: false,
             blocked: false,
-            backlog: Backlog::new(
-                Arc::clone(self.symbols),
-                replay_from,
-                pending,
-                log.pending,
-                log.nameless,
-                losses.collect(),
-            ),
+            backlog: Backlog::new(Arc::clone(self.symbols), replay_from, &log, pending),
             portion: None,
             messages: PhantomData,
             shared,
