@@ -306,6 +306,40 @@ fn the_spill_log_shows_what_waits_what_it_takes_and_when_it_is_full() {
 }
 
 #[test]
+fn what_an_earlier_run_has_left_counts_from_the_start_even_if_there_is_no_room_for_more() {
+    let (lag, dir) = (ForcedLag::default(), tempfile::tempdir().unwrap());
+    let config = SpillConfig { segment_bytes: 16 * 4096, free_space_floor_bytes: 0, ..SpillConfig::new(dir.path()) };
+    let mut pipeline = forced_pipeline(&lag).spill(config.clone()).start(|_| Nothing).unwrap();
+    let mut feed = pipeline.ingress().unwrap();
+    lag.reach(&pipeline, DegradationLevel::Aggressive);
+    assert_eq!(feed.offer_slice(&[trade(TIER_3, 1)]).accepted, 1);
+    drop(feed);
+    assert_eq!(pipeline.join().unwrap().ledger.spill_pending, 1);
+
+    // The handler is held in the message, should it come back, so that it stays on disk.
+    let (lag, telemetry) = (ForcedLag::default(), Telemetry::new(&Labels::default()).unwrap());
+    let no_room = SpillConfig { free_space_floor_bytes: u64::MAX, ..config };
+    let hold = Arc::new(AtomicBool::new(true));
+    let held = Arc::clone(&hold);
+    let builder = forced_pipeline(&lag).telemetry(telemetry.clone()).spill(no_room);
+    let pipeline = builder
+        .start(move |_| {
+            let held = Arc::clone(&held);
+            move |_: &Tick, _: &Context| {
+                while held.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+            }
+        })
+        .unwrap();
+    let of = |name| Scrape::of(&telemetry).count(name, &[("worker", "0")]);
+    wait_until("the segment", || of("k2_spill_segments") == 1);
+    assert!(of("k2_spill_disk_bytes") > 0);
+    hold.store(false, Ordering::Release);
+    pipeline.join().unwrap();
+}
+
+#[test]
 fn a_lane_is_at_most_as_full_as_full() {
     let telemetry = Telemetry::new(&Labels::default()).unwrap();
     let hold = Arc::new(AtomicBool::new(true));

@@ -287,6 +287,7 @@ impl Opening<'_> {
             state: State::default(),
             reader: Reader::default(),
         };
+        keeper.count_held();
         match keeper.prepare_all() {
             Ok(()) => {}
             // A file that cannot be made is an error; a lack of room will pass, and what is there has to be replayed.
