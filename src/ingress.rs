@@ -56,9 +56,9 @@ pub struct Ingress<M: Message> {
     window: u64,
 }
 
-/// The worker of a symbol: Fibonacci hashing, so that neighbours spread out.
+/// The worker, of so many, that a symbol's messages go to: Fibonacci hashing, so that neighbours spread out.
 #[inline]
-pub(crate) fn worker_of(symbol: SymbolId, workers: usize) -> usize {
+pub fn worker_of(symbol: SymbolId, workers: usize) -> usize {
     let hash = u64::from(symbol.get().wrapping_mul(0x9E37_79B9));
     ((hash * workers as u64) >> 32) as usize
 }

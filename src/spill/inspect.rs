@@ -48,12 +48,10 @@ pub fn inspect(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<LogSumma
 
 /// Notes names that are missing: of lives whose records the log holds.
 fn check_names(dir: &Path, log: &mut LogSummary) -> Result<(), SpillError> {
-    for (life, known) in log.names.clone() {
-        if log.segments.iter().any(|segment| segment.life == life && segment.records > 0) {
-            let names = Names::read(dir, life).map_err(at(&dictionary::path(dir, life)))?;
-            if !names.are_whole(known) {
-                log.faults.push(dictionary_fault(dir, life));
-            }
+    for (life, known) in log.names_needed() {
+        let names = Names::read(dir, life).map_err(at(&dictionary::path(dir, life)))?;
+        if !names.are_whole(known) {
+            log.faults.push(dictionary_fault(dir, life));
         }
     }
     Ok(())

@@ -289,7 +289,7 @@ impl Keeper {
             // Made when first needed: a log that is never read back needs no memory for it.
             let may_make = self.state.portions_made < PORTIONS;
             self.state.portions_made += usize::from(may_make);
-            may_make.then(|| Portion::new(self.geometry))
+            may_make.then(Portion::new)
         })
     }
 

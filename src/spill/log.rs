@@ -302,7 +302,7 @@ impl<M: Message> SpillLog<M> {
             self.lose(first);
             return Some(0);
         }
-        Some(self.backlog.deliver(frame, portion.geometry, portion.ids.as_deref(), max, deliver))
+        Some(self.backlog.deliver(frame, self.geometry, portion.ids.as_deref(), max, deliver))
     }
 
     /// Takes the next portion. `false` when there is none yet.

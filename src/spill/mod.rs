@@ -136,7 +136,4 @@ pub use store::open;
 pub(crate) use store::open_for;
 pub use summary::{Fault, FaultKind, LogSummary, SegmentSummary};
 
-/// The worker whose log a symbol's messages belong into, of so many workers.
-pub fn worker_of(symbol: crate::SymbolId, workers: usize) -> usize {
-    crate::ingress::worker_of(symbol, workers)
-}
+pub use crate::ingress::worker_of;

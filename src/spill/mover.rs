@@ -39,13 +39,13 @@ impl<'a, 'b> Mover<'a, 'b> {
         let owner = worker_of(message.symbol(), self.recovery.workers) as u32;
         let (next, number) = self.ends.entry(owner).or_insert((0, 1));
         let names = self.recovery.dictionary.names();
-        let info = FrameInfo { first: *next, durable: 0, opened_ns: wall_clock_ns(), names };
+        let info = || FrameInfo { first: *next, durable: 0, opened_ns: wall_clock_ns(), names };
         if let Some((writer, _)) = self.writers.get_mut(&owner)
             && writer.frame_is_full()
         {
             writer.commit();
             if writer.has_next_frame() {
-                writer.open_frame(info);
+                writer.open_frame(info());
             } else if let Some((writer, file)) = self.writers.remove(&owner) {
                 close(writer, &file)?;
             }
@@ -54,11 +54,10 @@ impl<'a, 'b> Mover<'a, 'b> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 *number = segment::free_number(&worker_dir(self.recovery.root, owner), *number);
-                let (ready, file) = make_segment(self.recovery, owner, *number)?;
-                let path = segment::path(&worker_dir(self.recovery.root, owner), *number);
+                let (ready, path, file) = make_segment(self.recovery, owner, *number)?;
                 self.made.push((path, Arc::clone(&ready.extent)));
                 *number += 1;
-                entry.insert((Writer::new(ready, self.recovery.geometry, info), file))
+                entry.insert((Writer::new(ready, self.recovery.geometry, info()), file))
             }
         };
         writer.push(message.as_bytes(), missed);
@@ -83,7 +82,11 @@ fn close(writer: Writer, file: &File) -> Result<(), SpillError> {
     file.sync_all().map_err(at(Path::new("a segment that records were moved to")))
 }
 
-fn make_segment(recovery: &Recovery<'_>, worker: u32, number: u32) -> Result<(ReadySegment, File), SpillError> {
+fn make_segment(
+    recovery: &Recovery<'_>,
+    worker: u32,
+    number: u32,
+) -> Result<(ReadySegment, PathBuf, File), SpillError> {
     let id = SegmentId { worker, number, epoch: random(), life: recovery.dictionary.life() };
     let dir = worker_dir(recovery.root, worker);
     let new = segment::create(&dir, id, recovery.record, recovery.geometry, recovery.segment_bytes);
@@ -92,5 +95,5 @@ fn make_segment(recovery: &Recovery<'_>, worker: u32, number: u32) -> Result<(Re
         SpillError::NoRoomToMove { path, bytes: recovery.segment_bytes, error }
     })?;
     let extent = Arc::new(Extent::unused());
-    Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, new.file))
+    Ok((ReadySegment { id, map: new.map, bytes: new.bytes, extent }, new.path, new.file))
 }

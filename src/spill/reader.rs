@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::dictionary::IdMap;
-use super::format::{FRAME, Geometry, Page};
+use super::format::{FRAME, Page};
 use super::segment::SegmentFile;
 use crate::message::Message;
 
@@ -16,7 +16,6 @@ pub(super) struct Portion {
     pages: Vec<[u8; FRAME]>,
     /// For each page the first record's sequence number, and how many records are in it: none in one that is not valid.
     found: Vec<(u64, usize)>,
-    pub(super) geometry: Geometry,
     /// What its ids mean; `None` for a segment of this life.
     pub(super) ids: Option<Arc<IdMap>>,
 }
@@ -32,8 +31,8 @@ pub(super) struct ReadFrame<'a> {
 }
 
 impl Portion {
-    pub(super) fn new(geometry: Geometry) -> Self {
-        Self { pages: vec![[0; FRAME]; FRAMES], found: Vec::with_capacity(FRAMES), geometry, ids: None }
+    pub(super) fn new() -> Self {
+        Self { pages: vec![[0; FRAME]; FRAMES], found: Vec::with_capacity(FRAMES), ids: None }
     }
 
     pub(super) fn clear(&mut self) {

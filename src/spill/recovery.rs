@@ -170,9 +170,8 @@ impl Recovery<'_> {
     /// Notes names that are lost: of lives that the log's segments belong to. Returns whether that is news.
     fn check_names(&mut self, log: &mut LogSummary) -> bool {
         let mut is_news = false;
-        for (life, known) in log.names.clone() {
-            let is_needed = log.segments.iter().any(|segment| segment.life == life && segment.records > 0);
-            if !is_needed || life == self.dictionary.life() {
+        for (life, known) in log.names_needed() {
+            if life == self.dictionary.life() {
                 continue;
             }
             let map = Arc::make_mut(self.lives.maps.entry(life).or_default());
@@ -253,8 +252,7 @@ impl Recovery<'_> {
     fn empty(&self, log: &LogSummary, end: u64) -> Result<(), SpillError> {
         let mut cursor = Cursor::open(&log.dir).map_err(at(&log.dir))?;
         let progress = Progress { replayed: log.end, appended: end, ..Progress::default() };
-        let saved = cursor.save(&progress).and_then(|()| cursor.save(&progress)).and_then(|()| cursor.sync());
-        saved.map_err(at(&log.dir))?;
+        cursor.make(&progress).and_then(|()| cursor.sync()).map_err(at(&log.dir))?;
         set_aside(log)?;
         for SegmentSummary { path, .. } in log.segments.iter().filter(|segment| segment.path.exists()) {
             fs::remove_file(path).map_err(at(path))?;
@@ -270,7 +268,7 @@ impl Recovery<'_> {
 pub(super) fn dictionary_fault(root: &Path, life: u64) -> Fault {
     let path = dictionary::path(root, life);
     let bytes = path.metadata().map_or(0, |meta| meta.len());
-    Fault { kind: FaultKind::Dictionary, path, offset: 0, bytes, lost: 0..0, exact: true, was_durable: false }
+    Fault::without_loss(FaultKind::Dictionary, path, 0, bytes)
 }
 
 /// Removes the directory of a worker that is no more. If there is anything left in it but the cursor, someone may want to look.

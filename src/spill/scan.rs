@@ -43,8 +43,8 @@ impl Frame<'_> {
     }
 }
 
-/// Reads the log of a worker, up to and including the segment of number `last`. `see` is shown each valid frame that has records that were not replayed; `read`
-/// is told of bytes as they are read.
+/// Reads the log of a worker, up to and including the segment of number `last`. `see` is shown each valid frame that has records
+/// that were not replayed; `read` is told of bytes as they are read.
 pub(crate) fn scan(
     worker: u32,
     dir: &Path,
@@ -113,6 +113,11 @@ struct BadRun {
 }
 
 impl BadRun {
+    /// One that may have held any number of records.
+    fn of_any_size(kind: FaultKind, path: PathBuf, offset: u64, pages: u64) -> Self {
+        Self { kind, path, offset, pages, room: u64::MAX, claimed: 0 }
+    }
+
     fn was_never_written(&self) -> bool {
         self.kind == FaultKind::MissingRecords
     }
@@ -146,15 +151,7 @@ impl Scanner {
         };
         let is_whole = matches!(found, Found::Whole(_));
         if found == Found::Damaged || (has_segments && !is_whole) {
-            log.faults.push(Fault {
-                kind: FaultKind::NoCursor,
-                path: dir.join(super::cursor::FILE),
-                offset: 0,
-                bytes: 0,
-                lost: 0..0,
-                exact: true,
-                was_durable: false,
-            });
+            log.faults.push(Fault::without_loss(FaultKind::NoCursor, dir.join(super::cursor::FILE), 0, 0));
         }
         if is_whole {
             log.note_names(cursor.life, cursor.names);
@@ -167,14 +164,7 @@ impl Scanner {
     /// A file that cannot be read for what it is.
     fn whole_file(&mut self, path: &Path, kind: FaultKind) {
         let bytes = path.metadata().map_or(0, |meta| meta.len());
-        self.runs.push(BadRun {
-            kind,
-            path: path.to_owned(),
-            offset: 0,
-            pages: bytes / FRAME as u64,
-            room: u64::MAX,
-            claimed: 0,
-        });
+        self.runs.push(BadRun::of_any_size(kind, path.to_owned(), 0, bytes / FRAME as u64));
     }
 
     fn segment(
@@ -211,9 +201,6 @@ impl Scanner {
                 }
             }
         })?;
-        if summary.frames > 0 {
-            self.log.note_names(id.life, 0);
-        }
         self.log.segments.push(summary);
         Ok(())
     }
@@ -253,24 +240,14 @@ impl Scanner {
         match self.expected {
             Some(expected) if first < expected && !before_cursor => {
                 let offset = u64::from(frame) * FRAME as u64;
-                let (kind, path) = (FaultKind::OutOfOrder, file.path.clone());
-                let lost = first..first;
-                self.log.faults.push(Fault {
-                    kind,
-                    path,
-                    offset,
-                    bytes: FRAME as u64,
-                    lost,
-                    exact: true,
-                    was_durable: false,
-                });
+                let fault = Fault::without_loss(FaultKind::OutOfOrder, file.path.clone(), offset, FRAME as u64);
+                self.log.faults.push(fault);
                 return;
             }
             Some(expected) if first > expected => {
                 if self.runs.is_empty() {
                     let offset = u64::from(frame) * FRAME as u64;
-                    let (kind, path) = (FaultKind::MissingRecords, file.path.clone());
-                    self.runs.push(BadRun { kind, path, offset, pages: 0, room: u64::MAX, claimed: 0 });
+                    self.runs.push(BadRun::of_any_size(FaultKind::MissingRecords, file.path.clone(), offset, 0));
                 }
                 self.settle(expected, first, true);
             }
@@ -328,8 +305,7 @@ impl Scanner {
         let known = known.max(end);
         if known > end && self.runs.is_empty() {
             let path = self.log.segments.last().map_or_else(|| self.log.dir.clone(), |segment| segment.path.clone());
-            let kind = FaultKind::MissingRecords;
-            self.runs.push(BadRun { kind, path, offset: 0, pages: 0, room: u64::MAX, claimed: 0 });
+            self.runs.push(BadRun::of_any_size(FaultKind::MissingRecords, path, 0, 0));
         }
         if known == end {
             // Nothing was lost, so what is bad there was being written when the process or the system ended.

@@ -55,6 +55,10 @@ pub enum FaultKind {
 }
 
 impl Fault {
+    pub(super) fn without_loss(kind: FaultKind, path: PathBuf, offset: u64, bytes: u64) -> Self {
+        Self { kind, path, offset, bytes, lost: 0..0, exact: true, was_durable: false }
+    }
+
     /// How many records are lost by it.
     pub fn lost_records(&self) -> u64 {
         self.lost.end - self.lost.start
@@ -146,6 +150,12 @@ impl LogSummary {
     /// Bytes that the segments take on the disk.
     pub fn allocated_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.allocated_bytes).sum()
+    }
+
+    /// The lives whose symbols are needed to read the log's records, and how many names each of them had at least.
+    pub(super) fn names_needed(&self) -> Vec<(u64, u32)> {
+        let is_needed = |life| self.segments.iter().any(|segment| segment.life == life && segment.records > 0);
+        self.names.iter().copied().filter(|(life, _)| is_needed(*life)).collect()
     }
 
     pub(super) fn note_names(&mut self, life: u64, names: u32) {

@@ -154,10 +154,9 @@ impl Writer {
         self.frame_first + self.used as u64
     }
 
-    /// Makes all records of the frame in hand count; returns how many did not before.
-    pub(crate) fn commit(&mut self) -> usize {
-        let new = self.used - self.committed;
-        if new > 0 {
+    /// Makes all records of the frame in hand count.
+    pub(crate) fn commit(&mut self) {
+        if self.committed < self.used {
             let page = self.map.bytes(self.at, FRAME);
             match self.has_notes {
                 false => self.checksum.add(self.geometry, page, self.committed, self.used),
@@ -167,7 +166,6 @@ impl Writer {
             self.map.commit(self.at + COMMIT_AT, word);
             self.committed = self.used;
         }
-        new
     }
 
     /// Waits until the frames from this one to the one in hand are on the disk.
