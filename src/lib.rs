@@ -106,6 +106,14 @@ pub use telemetry::{Labels, LatencySnapshot, Telemetry};
 pub use tick::{Side, Tick, TickKind};
 pub use zerocopy;
 
+/// Parts that the benches measure by themselves. Not for use: they change without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::degradation::published::{PolicyReader, Published};
+    pub use crate::lane::{Chunk, Receiver, Sender, Waiter, Waker, lane};
+    pub use crate::symbols::TierTable;
+}
+
 /// Compiles and runs the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -310,13 +310,13 @@ impl Symbols {
 
     /// The tiers by id, as a worker's loop wants them.
     #[inline]
-    pub(crate) fn tier_table(&self) -> TierTable<'_> {
+    pub fn tier_table(&self) -> TierTable<'_> {
         TierTable(&self.tier_of)
     }
 
     /// As [`TierTable::slot`].
     #[inline]
-    pub(crate) fn slot(&self, id: SymbolId) -> usize {
+    pub fn slot(&self, id: SymbolId) -> usize {
         self.tier_table().slot(id)
     }
 
@@ -327,18 +327,18 @@ impl Symbols {
 
 /// Priorities by symbol id, without a detour: a worker looks one up for each message.
 #[derive(Clone, Copy)]
-pub(crate) struct TierTable<'a>(&'a [AtomicU8]);
+pub struct TierTable<'a>(&'a [AtomicU8]);
 
 impl TierTable<'_> {
     /// The table slot of an id: its number, or the last slot for all ids beyond the capacity.
     #[inline]
-    pub(crate) fn slot(self, id: SymbolId) -> usize {
+    pub fn slot(self, id: SymbolId) -> usize {
         id.index().min(self.0.len() - 1)
     }
 
     /// [`MessagePriority::index`] of a message, given its symbol's slot: a tier's number is the index of its priority.
     #[inline]
-    pub(crate) fn priority_index(self, slot: usize, data_type: DataType) -> usize {
+    pub fn priority_index(self, slot: usize, data_type: DataType) -> usize {
         let tier = self.0[slot].load(Ordering::Relaxed);
         // The mask tells the compiler what `set_tier` guarantees.
         if matches!(data_type, DataType::ReferenceData) { MessagePriority::Low.index() } else { usize::from(tier & 3) }

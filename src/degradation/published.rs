@@ -10,7 +10,7 @@ use super::level::DegradationLevel;
 use super::policy::{Policy, VerdictTable};
 
 /// What a worker keeps: one relaxed load and a compare to see that nothing has changed.
-pub(crate) type PolicyReader = arc_swap::Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>;
+pub type PolicyReader = arc_swap::Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>;
 
 /// The level is CIRCUIT_BREAK: offers are refused until it goes down.
 const SHUT: u8 = 1;
@@ -21,7 +21,7 @@ const CLOSED: u8 = 2;
 ///
 /// Written by the monitor (level) and by shutdown or a failing worker (closing); read by all.
 #[derive(Debug)]
-pub(crate) struct Published {
+pub struct Published {
     policy: Arc<ArcSwap<Policy>>,
     /// `SHUT` and `CLOSED` bits. A byte of its own, so that a producer's check is one load of a line
     /// that changes only when the gate does, and so that producers never free a policy.
@@ -31,7 +31,7 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn new(table: VerdictTable) -> Self {
+    pub fn new(table: VerdictTable) -> Self {
         let policy = Policy { level: DegradationLevel::Normal, epoch: 0, table };
         Self {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -41,17 +41,17 @@ impl Published {
     }
 
     /// A worker's view. Make it on the worker's own thread: the first read on a thread allocates.
-    pub(crate) fn reader(&self) -> PolicyReader {
+    pub fn reader(&self) -> PolicyReader {
         arc_swap::Cache::new(Arc::clone(&self.policy))
     }
 
     /// The policy in force. For slow paths; workers use [`reader`](Self::reader).
-    pub(crate) fn policy(&self) -> Policy {
+    pub fn policy(&self) -> Policy {
         **self.policy.load()
     }
 
     /// Publishes a level. One thread calls this: the monitor.
-    pub(crate) fn publish(&self, level: DegradationLevel) {
+    pub fn publish(&self, level: DegradationLevel) {
         let old = self.policy.load_full();
         let new = Policy { level, epoch: old.epoch + 1, table: old.table };
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,18 +70,18 @@ impl Published {
     }
 
     /// Shuts the gate for good.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.gate.fetch_or(CLOSED, Ordering::Relaxed);
     }
 
     /// Whether offers are taken. Relaxed: the gate guards no data, it only has to be seen soon.
     #[inline]
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.gate.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the pipeline is ending.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.gate.load(Ordering::Relaxed) & CLOSED != 0
     }
 }

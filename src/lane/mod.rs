@@ -27,6 +27,6 @@ mod block;
 mod ring;
 mod wait;
 
-pub(crate) use ring::{Chunk, LaneCounters, Receiver, Sender, lane};
-pub use wait::WaitStrategy;
-pub(crate) use wait::{Waiter, Waker};
+pub(crate) use ring::LaneCounters;
+pub use ring::{Chunk, Receiver, Sender, lane};
+pub use wait::{WaitStrategy, Waiter, Waker};

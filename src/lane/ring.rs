@@ -14,7 +14,7 @@ use crate::ledger::Tally;
 
 /// What the monitor and the ledger see of a lane. Each counter has one writer.
 #[derive(Debug, Default)]
-pub(crate) struct LaneCounters {
+pub struct LaneCounters {
     /// Messages ever published. Written by the sender; the hand-off itself.
     pub(crate) published: CachePadded<AtomicU64>,
     /// Messages that the receiver is done with. Written by the receiver.
@@ -31,7 +31,7 @@ pub(crate) struct LaneCounters {
 
 impl LaneCounters {
     /// Messages published and not yet finished.
-    pub(crate) fn in_flight(&self) -> u64 {
+    pub fn in_flight(&self) -> u64 {
         // Finished first: it can only have grown by the time `published` is read.
         let finished = self.finished.load(Ordering::Acquire);
         self.published.load(Ordering::Acquire).saturating_sub(finished)
@@ -52,7 +52,7 @@ struct Shared<M> {
 ///
 /// # Errors
 /// When the system has no such memory.
-pub(crate) fn lane<M: Copy + Send>(
+pub fn lane<M: Copy + Send>(
     capacity: usize,
     prefault: bool,
     waker: Arc<Waker>,
@@ -79,7 +79,7 @@ pub(crate) fn lane<M: Copy + Send>(
 }
 
 /// The producer's end.
-pub(crate) struct Sender<M> {
+pub struct Sender<M> {
     shared: Arc<Shared<M>>,
     waker: Arc<Waker>,
     /// Empty blocks; the one that came back last is on top.
@@ -97,12 +97,12 @@ pub(crate) struct Sender<M> {
 impl<M: Copy + Send> Sender<M> {
     /// Makes sure that there is a slot for the next message; `false` when the lane is full.
     #[inline]
-    pub(crate) fn reserve(&mut self) -> bool {
+    pub fn reserve(&mut self) -> bool {
         self.offset < BLOCK || self.open_block()
     }
 
     /// Notes that `missed` messages of its symbol are missing before the next one. After [`reserve`](Self::reserve).
-    pub(crate) fn note_missed(&mut self, missed: u32) {
+    pub fn note_missed(&mut self, missed: u32) {
         self.shared.pool.note(self.block, self.offset, missed);
     }
 
@@ -112,7 +112,7 @@ impl<M: Copy + Send> Sender<M> {
     /// When no slot is reserved.
     #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
     #[must_use]
-    pub(crate) fn write(&mut self, message: M) -> bool {
+    pub fn write(&mut self, message: M) -> bool {
         assert!(self.offset < BLOCK, "reserve a slot first");
         // SAFETY: this is the sender; the block is open and slots from `offset` on are not published.
         unsafe { self.shared.pool.write(self.block, self.offset, message) };
@@ -122,11 +122,11 @@ impl<M: Copy + Send> Sender<M> {
     }
 
     /// Messages written that the receiver has not finished.
-    pub(crate) fn in_flight(&self) -> u64 {
+    pub fn in_flight(&self) -> u64 {
         self.sent - self.shared.counters.finished.load(Ordering::Acquire)
     }
 
-    pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
+    pub fn counters(&self) -> &Arc<LaneCounters> {
         &self.shared.counters
     }
 
@@ -148,7 +148,7 @@ impl<M: Copy + Send> Sender<M> {
 impl<M> Sender<M> {
     /// Lets the receiver see all that was written.
     #[inline]
-    pub(crate) fn publish(&mut self) {
+    pub fn publish(&mut self) {
         if self.published != self.sent {
             self.published = self.sent;
             // Release: the receiver that acquires this count sees the slots, their notes, and the
@@ -170,7 +170,7 @@ impl<M> Drop for Sender<M> {
 }
 
 /// The worker's end.
-pub(crate) struct Receiver<M> {
+pub struct Receiver<M> {
     shared: Arc<Shared<M>>,
     /// The block being read.
     block: u32,
@@ -183,13 +183,13 @@ pub(crate) struct Receiver<M> {
 }
 
 /// Some messages at the front of a lane.
-pub(crate) struct Chunk<'a, M> {
+pub struct Chunk<'a, M> {
     /// The messages, at least one.
-    pub(crate) messages: &'a mut [M],
+    pub messages: &'a mut [M],
     /// For each message how many of its symbol are missing before it; `None`: none are.
-    pub(crate) missed: Option<&'a [AtomicU32]>,
+    pub missed: Option<&'a [AtomicU32]>,
     /// The chunk begins a block.
-    pub(crate) begins_block: bool,
+    pub begins_block: bool,
 }
 
 impl<M: Copy + Send> Receiver<M> {
@@ -197,7 +197,7 @@ impl<M: Copy + Send> Receiver<M> {
     ///
     /// They stay at the front until [`finish`](Self::finish) takes them off.
     #[inline]
-    pub(crate) fn front(&mut self, max: usize) -> Option<Chunk<'_, M>> {
+    pub fn front(&mut self, max: usize) -> Option<Chunk<'_, M>> {
         if self.taken == self.seen {
             // Acquire: pairs with the sender's release in `publish`.
             self.seen = self.shared.counters.published.load(Ordering::Acquire);
@@ -222,7 +222,7 @@ impl<M: Copy + Send> Receiver<M> {
 
     /// Takes `count` messages off the front; the caller has seen them there.
     #[inline]
-    pub(crate) fn finish(&mut self, count: usize) {
+    pub fn finish(&mut self, count: usize) {
         debug_assert!(self.offset + count <= BLOCK && count as u64 <= self.seen - self.taken);
         self.offset += count;
         self.taken += count as u64;
@@ -236,12 +236,12 @@ impl<M: Copy + Send> Receiver<M> {
     }
 
     /// Whether a message is waiting.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.taken != self.shared.counters.published.load(Ordering::Acquire)
     }
 
     /// Whether the sender is gone and all it sent is finished.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         // Closed first: what was published before closing is then seen by `is_ready`.
         self.shared.counters.closed.load(Ordering::Acquire) && !self.is_ready()
     }

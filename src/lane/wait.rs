@@ -38,20 +38,20 @@ const LOOKS: u32 = 256;
 
 /// The producer's side of waiting: wakes one worker, if that is parked.
 #[derive(Debug)]
-pub(crate) struct Waker {
+pub struct Waker {
     parks: bool,
     parked: CachePadded<AtomicBool>,
     thread: OnceLock<Thread>,
 }
 
 impl Waker {
-    pub(crate) fn new(strategy: WaitStrategy) -> Self {
+    pub fn new(strategy: WaitStrategy) -> Self {
         Self { parks: strategy == WaitStrategy::SpinThenPark, parked: CachePadded::default(), thread: OnceLock::new() }
     }
 
     /// Called by a producer after it has published.
     #[inline]
-    pub(crate) fn wake_if_parked(&self) {
+    pub fn wake_if_parked(&self) {
         if self.parks {
             // The fence orders the publication before the look at `parked`; the worker's fence orders its
             // `parked` before its look at what is published. So one of the two sees the other.
@@ -71,7 +71,7 @@ impl Waker {
 }
 
 /// The worker's side of waiting.
-pub(crate) struct Waiter<'a> {
+pub struct Waiter<'a> {
     strategy: WaitStrategy,
     waker: &'a Waker,
     looks: u32,
@@ -79,25 +79,25 @@ pub(crate) struct Waiter<'a> {
 
 impl<'a> Waiter<'a> {
     /// Make it on the worker's own thread.
-    pub(crate) fn new(strategy: WaitStrategy, waker: &'a Waker) -> Self {
+    pub fn new(strategy: WaitStrategy, waker: &'a Waker) -> Self {
         waker.thread.get_or_init(std::thread::current);
         Self { strategy, waker, looks: 0 }
     }
 
     /// There was work: the next wait begins anew.
     #[inline]
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.looks = 0;
     }
 
     /// Whether there was no work when last looked.
     #[inline]
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         self.looks > 0
     }
 
     /// Waits for a moment. `ready` says whether there is work or an end after all.
-    pub(crate) fn wait(&mut self, ready: impl Fn() -> bool) {
+    pub fn wait(&mut self, ready: impl Fn() -> bool) {
         self.looks = self.looks.saturating_add(1);
         if self.looks <= LOOKS || self.strategy == WaitStrategy::BusySpin {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());

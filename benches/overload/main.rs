@@ -1,0 +1,5 @@
+//! To come.
+#[path = "../harness/mod.rs"]
+mod harness;
+
+fn main() {}
