@@ -45,7 +45,12 @@ impl Options {
 
     /// Whether a part is to run: all are, where none was named.
     pub(crate) fn wants(&self, part: &str) -> bool {
-        self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
+        self.parts.is_empty() || self.asked_for(part)
+    }
+
+    /// Whether a part was named: for those that do not run unless asked for.
+    pub(crate) fn asked_for(&self, part: &str) -> bool {
+        self.parts.iter().any(|wanted| wanted == part)
     }
 
     /// Writes a report, if that was asked for.

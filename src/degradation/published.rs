@@ -31,6 +31,7 @@ pub struct Published {
 }
 
 impl Published {
+    /// At NORMAL, with the gate open.
     pub fn new(table: VerdictTable) -> Self {
         let policy = Policy { level: DegradationLevel::Normal, epoch: 0, table };
         Self {

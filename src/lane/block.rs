@@ -6,8 +6,8 @@
 //!   yet published.
 //! * A slot is read, and handed out mutably, by the receiver alone, after it has seen it published
 //!   (acquire) and before it has given the block back.
-//! * A block that was given back reaches the sender through the queue of empty blocks, which orders
-//!   the receiver's last access before the sender's next one.
+//! * A block is given back by the count of finished messages (release), which the sender reads (acquire) before it
+//!   uses the block again.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -18,9 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Messages in a block.
 pub(crate) const BLOCK: usize = 256;
 
+/// The slots of a block, aligned to pairs of cache lines, which processors prefetch together.
+#[repr(C, align(128))]
+struct Slots<M>([UnsafeCell<MaybeUninit<M>>; BLOCK]);
+
 /// `blocks × BLOCK` message slots, and for each slot how many messages of its symbol were missed before it.
 pub(crate) struct Pool<M> {
-    slots: Box<[UnsafeCell<MaybeUninit<M>>]>,
+    slots: Box<[Slots<M>]>,
     /// All zero but where a hole was noted. Zeroed memory comes untouched from the system, so a lane
     /// without holes pays nothing for it.
     missed: Box<[AtomicU32]>,
@@ -40,10 +44,10 @@ impl<M: Copy> Pool<M> {
     /// When the system has no such memory.
     pub(crate) fn new(blocks: usize) -> Result<Self, TryReserveError> {
         const { assert!(size_of::<M>() > 0, "a message has a size") };
-        let mut slots: Vec<UnsafeCell<MaybeUninit<M>>> = Vec::new();
-        slots.try_reserve_exact(blocks * BLOCK)?;
+        let mut slots: Vec<Slots<M>> = Vec::new();
+        slots.try_reserve_exact(blocks)?;
         // SAFETY: the capacity is there, and an `UnsafeCell<MaybeUninit<M>>` needs no initialisation.
-        unsafe { slots.set_len(blocks * BLOCK) };
+        unsafe { slots.set_len(blocks) };
         let slots = slots.into_boxed_slice();
         let missed = Box::<[AtomicU32]>::new_zeroed_slice(blocks * BLOCK);
         // SAFETY: zero is a valid `AtomicU32`.
@@ -60,7 +64,7 @@ impl<M: Copy> Pool<M> {
     /// Touches every page of the pool, so that the first overload does not fault them in.
     pub(crate) fn prefault(&mut self) {
         const PAGE: usize = 4096;
-        let slots: &mut [UnsafeCell<MaybeUninit<M>>] = &mut self.slots;
+        let slots: &mut [Slots<M>] = &mut self.slots;
         let bytes = slots.as_mut_ptr().cast::<u8>();
         for offset in (0..size_of_val(slots)).step_by(PAGE) {
             // SAFETY: the byte is within the slots, which `&mut self` gives to us alone and which may hold any bytes. Volatile,
@@ -73,44 +77,47 @@ impl<M: Copy> Pool<M> {
         }
     }
 
+    /// A slot, counted over all blocks.
+    #[inline(always)]
+    fn slot(&self, slot: usize) -> *mut M {
+        debug_assert!(slot < self.blocks() * BLOCK);
+        // `Slots` has no padding, since `BLOCK` is a multiple of its alignment.
+        const { assert!(size_of::<Slots<M>>() == BLOCK * size_of::<M>()) };
+        let slots = self.slots.as_ptr().cast::<UnsafeCell<MaybeUninit<M>>>();
+        // SAFETY: callers pass the number of a slot that there is.
+        UnsafeCell::raw_get(unsafe { slots.add(slot) }).cast()
+    }
+
     /// Writes a message into a slot.
     ///
     /// # Safety
-    /// The caller is the sender, `block` is its open block, and slot `offset` of it is not published.
+    /// The caller is the sender, and this slot is one of its open block, and not published.
     #[inline(always)]
-    pub(crate) unsafe fn write(&self, block: u32, offset: usize, message: M) {
-        debug_assert!(offset < BLOCK && (block as usize) < self.blocks());
-        // SAFETY: block and offset are in range, as above; by the contract nobody else uses this slot.
-        unsafe {
-            let slot = self.slots.get_unchecked(block as usize * BLOCK + offset);
-            (*slot.get()).write(message);
-        }
+    pub(crate) unsafe fn write(&self, slot: usize, message: M) {
+        // SAFETY: by the contract the slot is there, and nobody else uses it.
+        unsafe { self.slot(slot).write(message) };
     }
 
-    /// The messages in slots `offset..offset + count` of a block.
+    /// The messages in `count` slots from this one on.
     ///
     /// # Safety
-    /// The caller is the receiver, has seen these slots published, has not given the block back, and holds no
-    /// other reference to them.
+    /// The caller is the receiver, has seen these slots published, has not given their block back, and holds no
+    /// other reference to them. They are all of one block.
     #[inline]
     #[allow(clippy::mut_from_ref, reason = "the protocol gives the receiver exclusive use of published slots")]
-    pub(crate) unsafe fn read(&self, block: u32, offset: usize, count: usize) -> &mut [M] {
-        debug_assert!(offset + count <= BLOCK && (block as usize) < self.blocks());
-        // SAFETY: the slots are in range and initialised, since published, and by the contract the
-        // receiver is their only user; `UnsafeCell<MaybeUninit<M>>` has the layout of `M`.
-        unsafe {
-            let first = self.slots.as_ptr().add(block as usize * BLOCK + offset);
-            std::slice::from_raw_parts_mut(UnsafeCell::raw_get(first).cast::<M>(), count)
-        }
+    pub(crate) unsafe fn read(&self, slot: usize, count: usize) -> &mut [M] {
+        debug_assert!(slot % BLOCK + count <= BLOCK);
+        // SAFETY: the slots are there and initialised, since published, and by the contract the receiver is their only user.
+        unsafe { std::slice::from_raw_parts_mut(self.slot(slot), count) }
     }
 
-    /// Notes that `missed` messages are missing before the one in slot `offset`. Sender, before publishing it.
+    /// Notes that `missed` messages are missing before the one in this slot. Sender, before publishing it.
     ///
     /// Relaxed is enough: the receiver looks at the notes of published slots only, and publishing orders
     /// these stores before its look.
-    pub(crate) fn note(&self, block: u32, offset: usize, missed: u32) {
-        self.missed[block as usize * BLOCK + offset].store(missed, Ordering::Relaxed);
-        self.noted[block as usize].store(true, Ordering::Relaxed);
+    pub(crate) fn note(&self, slot: usize, missed: u32) {
+        self.missed[slot].store(missed, Ordering::Relaxed);
+        self.noted[slot / BLOCK].store(true, Ordering::Relaxed);
     }
 
     /// The notes of a block's slots, if it has any. Receiver; meaningful for published slots only.

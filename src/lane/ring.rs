@@ -5,16 +5,16 @@ use std::collections::TryReserveError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
 use super::block::{BLOCK, Pool};
+use super::supply::Supply;
 use super::wait::Waker;
 use crate::ledger::Tally;
 
 /// What the monitor and the ledger see of a lane. Each counter has one writer.
 #[derive(Debug, Default)]
-pub struct LaneCounters {
+pub(crate) struct LaneCounters {
     /// Messages ever published. Written by the sender; the hand-off itself.
     pub(crate) published: CachePadded<AtomicU64>,
     /// Messages that the receiver is done with. Written by the receiver.
@@ -31,7 +31,7 @@ pub struct LaneCounters {
 
 impl LaneCounters {
     /// Messages published and not yet finished.
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         // Finished first: it can only have grown by the time `published` is read.
         let finished = self.finished.load(Ordering::Acquire);
         self.published.load(Ordering::Acquire).saturating_sub(finished)
@@ -40,9 +40,17 @@ impl LaneCounters {
 
 struct Shared<M> {
     pool: Pool<M>,
-    full: ArrayQueue<u32>,
-    empty: ArrayQueue<u32>,
+    /// The block of each run of [`BLOCK`] messages, round and round: run r is in block `route[r % blocks]`. Written by the
+    /// sender when it opens the run, and not again before the receiver is done with it.
+    route: Box<[AtomicU32]>,
     counters: Arc<LaneCounters>,
+}
+
+impl<M> Shared<M> {
+    /// The block of the run that begins with this message. A division for each block.
+    fn route(&self, first: u64) -> &AtomicU32 {
+        &self.route[(first / BLOCK as u64 % self.route.len() as u64) as usize]
+    }
 }
 
 /// Makes a lane that takes at least `capacity` messages before it is full.
@@ -64,30 +72,26 @@ pub fn lane<M: Copy + Send>(
         pool.prefault();
     }
     let counters = Arc::new(LaneCounters { capacity: capacity as u64, ..Default::default() });
-    let shared = Arc::new(Shared { pool, full: ArrayQueue::new(blocks), empty: ArrayQueue::new(blocks), counters });
-    let sender = Sender {
-        spare: (0..blocks as u32).rev().collect(),
-        shared: Arc::clone(&shared),
-        waker,
-        block: 0,
-        offset: BLOCK,
-        sent: 0,
-        published: 0,
-    };
-    let receiver = Receiver { shared, block: 0, offset: BLOCK, taken: 0, seen: 0 };
+    let route = (0..blocks).map(|_| AtomicU32::new(0)).collect();
+    let shared = Arc::new(Shared { pool, route, counters });
+    let supply = Supply::new(blocks, WARM_BYTES.div_ceil(BLOCK * size_of::<M>()));
+    let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0, published: 0 };
+    let receiver = Receiver { shared, block: 0, taken: 0, seen: 0 };
     Ok((sender, receiver))
 }
+
+/// How much memory a lane goes through while the receiver keeps up: what fits into a core's own cache.
+const WARM_BYTES: usize = 1 << 20;
 
 /// The producer's end.
 pub struct Sender<M> {
     shared: Arc<Shared<M>>,
     waker: Arc<Waker>,
-    /// Empty blocks; the one that came back last is on top.
-    spare: Vec<u32>,
-    /// The open block.
-    block: u32,
-    /// The next free slot of the open block; `BLOCK` when none is open.
-    offset: usize,
+    supply: Supply,
+    /// The first slot of the open block.
+    first: usize,
+    /// Messages written when the open block is full; what is written already, when none is open.
+    end: u64,
     /// Messages ever written.
     sent: u64,
     /// Messages ever published, ≤ `sent`.
@@ -98,12 +102,12 @@ impl<M: Copy + Send> Sender<M> {
     /// Makes sure that there is a slot for the next message; `false` when the lane is full.
     #[inline]
     pub fn reserve(&mut self) -> bool {
-        self.offset < BLOCK || self.open_block()
+        self.sent < self.end || self.open_block()
     }
 
     /// Notes that `missed` messages of its symbol are missing before the next one. After [`reserve`](Self::reserve).
-    pub fn note_missed(&mut self, missed: u32) {
-        self.shared.pool.note(self.block, self.offset, missed);
+    pub(crate) fn note_missed(&mut self, missed: u32) {
+        self.shared.pool.note(self.slot(), missed);
     }
 
     /// Writes a message into the reserved slot. `true` when that fills the block: then [`publish`](Self::publish).
@@ -113,34 +117,63 @@ impl<M: Copy + Send> Sender<M> {
     #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
     #[must_use]
     pub fn write(&mut self, message: M) -> bool {
-        assert!(self.offset < BLOCK, "reserve a slot first");
-        // SAFETY: this is the sender; the block is open and slots from `offset` on are not published.
-        unsafe { self.shared.pool.write(self.block, self.offset, message) };
-        self.offset += 1;
-        self.sent += 1;
-        self.offset == BLOCK
+        self.write_all(1, |_| message)
+    }
+
+    /// Writes `count` messages into reserved slots; [`room`](Self::room) tells how many there are. `true` when that fills the
+    /// block: then [`publish`](Self::publish).
+    ///
+    /// # Panics
+    /// When so many slots are not reserved.
+    #[inline(always)]
+    #[must_use]
+    pub fn write_all(&mut self, count: usize, mut message: impl FnMut(usize) -> M) -> bool {
+        assert!(count <= self.room(), "reserve a slot first");
+        let slot = self.slot();
+        for i in 0..count {
+            // SAFETY: this is the sender; there is a block open, and its slots from the next one to the end are not published.
+            unsafe { self.shared.pool.write(slot + i, message(i)) };
+        }
+        self.sent += count as u64;
+        self.sent == self.end
+    }
+
+    /// Slots that are reserved: those left in the open block.
+    #[inline]
+    pub fn room(&self) -> usize {
+        (self.end - self.sent) as usize
+    }
+
+    /// The next slot to be written.
+    #[inline]
+    fn slot(&self) -> usize {
+        self.first + self.sent as usize % BLOCK
     }
 
     /// Messages written that the receiver has not finished.
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.sent - self.shared.counters.finished.load(Ordering::Acquire)
     }
 
-    pub fn counters(&self) -> &Arc<LaneCounters> {
+    pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
         &self.shared.counters
     }
 
-    /// Takes the emptied block that came back last and puts it on its way.
+    /// Takes an empty block, and says that the next messages are in it.
     #[cold]
     fn open_block(&mut self) -> bool {
-        while let Some(block) = self.shared.empty.pop() {
-            self.spare.push(block);
+        let shared = &*self.shared;
+        if self.supply.is_dry() {
+            // Acquire: pairs with the release in `finish`, so that the receiver's last look at a block is over.
+            let finished = shared.counters.finished.load(Ordering::Acquire);
+            self.supply
+                .take_back(finished / BLOCK as u64, |run| shared.route(run * BLOCK as u64).load(Ordering::Relaxed));
         }
-        let Some(block) = self.spare.pop() else { return false };
-        self.block = block;
-        self.offset = 0;
-        let pushed = self.shared.full.push(block);
-        debug_assert!(pushed.is_ok(), "the queue has room for every block there is");
+        let Some(block) = self.supply.next() else { return false };
+        // Relaxed: the receiver looks at it only after it has seen a message of this block published.
+        shared.route(self.sent).store(block, Ordering::Relaxed);
+        self.first = block as usize * BLOCK;
+        self.end = self.sent + BLOCK as u64;
         true
     }
 }
@@ -151,8 +184,7 @@ impl<M> Sender<M> {
     pub fn publish(&mut self) {
         if self.published != self.sent {
             self.published = self.sent;
-            // Release: the receiver that acquires this count sees the slots, their notes, and the
-            // block numbers in the queue of full blocks.
+            // Release: the receiver that acquires this count sees the slots, their notes, and the route to their blocks.
             self.shared.counters.published.store(self.sent, Ordering::Release);
             self.waker.wake_if_parked();
         }
@@ -172,10 +204,8 @@ impl<M> Drop for Sender<M> {
 /// The worker's end.
 pub struct Receiver<M> {
     shared: Arc<Shared<M>>,
-    /// The block being read.
+    /// The block being read, if it was begun.
     block: u32,
-    /// The next slot to read of it; `BLOCK` when the next message is in the next block.
-    offset: usize,
     /// Messages finished.
     taken: u64,
     /// Messages known to be published, ≥ `taken`.
@@ -205,33 +235,30 @@ impl<M: Copy + Send> Receiver<M> {
                 return None;
             }
         }
-        if self.offset == BLOCK {
-            // A block's number was pushed before any message in it was published.
-            self.block = self.shared.full.pop().expect("a published message is in a block");
-            self.offset = 0;
+        let offset = self.taken as usize % BLOCK;
+        if offset == 0 {
+            // Relaxed: it was stored before any message in the block was published.
+            self.block = self.shared.route(self.taken).load(Ordering::Relaxed);
         }
         let available = (self.seen - self.taken).min(max as u64) as usize;
-        let count = available.min(BLOCK - self.offset);
+        let count = available.min(BLOCK - offset);
         let pool = &self.shared.pool;
         // SAFETY: this is the receiver. Slots up to `seen` are published (acquire above), the block is given
         // back only in `finish`, and the chunk borrows the receiver, so there is one reference at a time.
-        let messages = unsafe { pool.read(self.block, self.offset, count) };
-        let missed = pool.notes(self.block).map(|notes| &notes[self.offset..self.offset + count]);
-        Some(Chunk { messages, missed, begins_block: self.offset == 0 })
+        let messages = unsafe { pool.read(self.block as usize * BLOCK + offset, count) };
+        let missed = pool.notes(self.block).map(|notes| &notes[offset..offset + count]);
+        Some(Chunk { messages, missed, begins_block: offset == 0 })
     }
 
-    /// Takes `count` messages off the front; the caller has seen them there.
+    /// Takes `count` messages off the front; the caller has seen them there. The last one of a block gives the block back.
     #[inline]
     pub fn finish(&mut self, count: usize) {
-        debug_assert!(self.offset + count <= BLOCK && count as u64 <= self.seen - self.taken);
-        self.offset += count;
+        debug_assert!(self.taken as usize % BLOCK + count <= BLOCK && count as u64 <= self.seen - self.taken);
         self.taken += count as u64;
-        if count > 0 && self.offset == BLOCK {
+        if count > 0 && self.taken.is_multiple_of(BLOCK as u64) {
             self.shared.pool.wipe_notes(self.block);
-            let returned = self.shared.empty.push(self.block);
-            debug_assert!(returned.is_ok(), "the queue has room for every block there is");
         }
-        // Release: who acquires this count sees the worker's counters of these messages.
+        // Release: who acquires this count sees the worker's counters of these messages, and may write to the blocks before it.
         self.shared.counters.finished.store(self.taken, Ordering::Release);
     }
 

@@ -78,17 +78,36 @@ fn single_message_bursts_do_not_shrink_the_capacity() {
     }
 }
 
-#[test]
-fn the_block_that_came_back_last_is_used_first() {
-    let (mut sender, mut receiver) = small_lane(100 * BLOCK);
-    let mut blocks = std::collections::HashSet::new();
-    for i in 0..(10 * BLOCK as u64) {
-        sender.push(i);
+/// Sends so many blocks, each read before the next, and returns the blocks used, in order.
+fn blocks_used(sender: &mut Sender<u64>, receiver: &mut Receiver<u64>, count: usize) -> Vec<usize> {
+    let mut blocks = Vec::new();
+    for i in 0..(count * BLOCK) as u64 {
+        assert!(sender.push(i));
+        blocks.push(sender.first / BLOCK);
         sender.publish();
-        drain(&mut receiver, 10);
-        blocks.insert(sender.block);
+        drain(receiver, BLOCK);
     }
-    assert!(blocks.len() <= 2, "{} blocks touched", blocks.len());
+    blocks.dedup();
+    blocks
+}
+
+#[test]
+fn while_the_receiver_keeps_up_a_few_blocks_go_round_and_the_rest_stays_untouched() {
+    let warm = WARM_BYTES / (BLOCK * size_of::<u64>());
+    let (mut sender, mut receiver) = small_lane(4 * warm * BLOCK);
+    let used = blocks_used(&mut sender, &mut receiver, 3 * warm);
+    assert_eq!(used, (0..warm).cycle().take(3 * warm).collect::<Vec<_>>());
+    // The receiver falls behind: all are used. It catches up: few are again.
+    let mut i = 0;
+    while sender.push(i) {
+        i += 1;
+    }
+    assert!(i >= (4 * warm * BLOCK) as u64);
+    sender.publish();
+    drain(&mut receiver, BLOCK);
+    let used = blocks_used(&mut sender, &mut receiver, 5 * warm);
+    let distinct: std::collections::HashSet<_> = used[warm..].iter().collect();
+    assert_eq!(distinct.len(), warm);
 }
 
 #[test]
@@ -126,7 +145,7 @@ proptest! {
     #[test]
     fn a_lane_is_a_bounded_queue(
         capacity in 1usize..700,
-        steps in proptest::collection::vec((0u8..4, 1usize..600), 1..60),
+        steps in proptest::collection::vec((0u8..5, 1usize..600), 1..60),
     ) {
         let (mut sender, mut receiver) = small_lane(capacity);
         let mut model = std::collections::VecDeque::new();
@@ -143,6 +162,16 @@ proptest! {
                     }
                 },
                 2 => { sender.publish(); visible = model.len(); }
+                3 => if sender.reserve() {
+                    let count = size.min(sender.room());
+                    let is_full = sender.write_all(count, |i| next + i as u64);
+                    model.extend(next..next + count as u64);
+                    next += count as u64;
+                    prop_assert_eq!(is_full, next.is_multiple_of(BLOCK as u64));
+                    if is_full { sender.publish(); visible = model.len(); }
+                } else {
+                    prop_assert!(model.len() >= capacity);
+                },
                 _ => {
                     let mut left = size.min(visible);
                     while left > 0 {

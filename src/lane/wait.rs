@@ -1,21 +1,19 @@
 //! What a worker does when its lanes run dry.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
 use std::thread::Thread;
 
 use crossbeam::utils::CachePadded;
+use rustix::thread::{MembarrierCommand, membarrier};
 
 /// How a worker waits for messages.
 ///
 /// | strategy | wakes within | costs when idle |
 /// |---|---|---|
-/// | `BusySpin` | the pause between two looks, well under 10 µs | a whole core |
+/// | `BusySpin` | the pause between two looks, 10 ns to 50 ns | a whole core |
 /// | `SpinThenYield` | the same, if no other thread wants the core | a core that others may borrow |
 /// | `SpinThenPark` | the same at first, then a thread wake-up (some 10 µs) | next to nothing |
-///
-/// All three pause for a moment between two looks: a receiver that looks the instant it runs dry
-/// drags the sender's cache line back and forth for every single message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum, serde::Deserialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
@@ -25,37 +23,48 @@ pub enum WaitStrategy {
     BusySpin,
     /// Look for a while, then offer the core to other threads between looks.
     SpinThenYield,
-    /// Look for a while, then sleep until a producer flushes. A flush then costs the producer a memory
-    /// fence, and a system call when the worker is in fact asleep.
+    /// Look for a while, then sleep until a producer flushes. The flush then costs the producer a system call.
     #[default]
     SpinThenPark,
 }
 
-/// Pauses between two looks: longer than a cache line takes from core to core, shorter than a microsecond or so.
-const PAUSES: u32 = 16;
-/// Looks before `SpinThenYield` begins to yield and `SpinThenPark` to park.
-const LOOKS: u32 = 256;
+/// Looks before `SpinThenYield` begins to yield and `SpinThenPark` to park: some 40 µs to 200 µs, as a pause is 10 ns to 50 ns.
+const LOOKS: u32 = 4096;
 
 /// The producer's side of waiting: wakes one worker, if that is parked.
+///
+/// A producer that publishes and then looks whether the worker is parked, and a worker that says it is parked and then looks
+/// whether there is anything, must not miss each other: between the two steps each needs a fence. A producer would pay it for every
+/// flush, with all its stores in flight. So the worker pays for both: before it parks it has the system put a fence into
+/// whatever this process's other threads are doing (membarrier(2), private expedited). Where the system does not know how,
+/// producers do pay.
 #[derive(Debug)]
 pub struct Waker {
     parks: bool,
+    /// Whether producers have to fence for themselves.
+    fences: bool,
     parked: CachePadded<AtomicBool>,
     thread: OnceLock<Thread>,
 }
 
 impl Waker {
+    /// For a worker that waits in this way.
     pub fn new(strategy: WaitStrategy) -> Self {
-        Self { parks: strategy == WaitStrategy::SpinThenPark, parked: CachePadded::default(), thread: OnceLock::new() }
+        let parks = strategy == WaitStrategy::SpinThenPark;
+        let fences = parks && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_err();
+        Self { parks, fences, parked: CachePadded::default(), thread: OnceLock::new() }
     }
 
     /// Called by a producer after it has published.
     #[inline]
-    pub fn wake_if_parked(&self) {
+    pub(crate) fn wake_if_parked(&self) {
         if self.parks {
-            // The fence orders the publication before the look at `parked`; the worker's fence orders its
-            // `parked` before its look at what is published. So one of the two sees the other.
-            fence(Ordering::SeqCst);
+            // Orders the publication before the look at `parked`; `park` has its counterpart. One of the two sees the other.
+            if self.fences {
+                fence(Ordering::SeqCst)
+            } else {
+                compiler_fence(Ordering::SeqCst)
+            }
             if self.parked.load(Ordering::Relaxed) {
                 self.wake();
             }
@@ -67,6 +76,21 @@ impl Waker {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Parks the calling worker, unless there is something to do after all.
+    fn park(&self, ready: impl Fn() -> bool) {
+        self.parked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let ordered = self.fences || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        if !ordered {
+            // It was registered, so this does not happen; but to sleep would be wrong.
+            std::thread::yield_now();
+        } else if !ready() {
+            // Returns at once if a producer has called `unpark` since the store.
+            std::thread::park();
+        }
+        self.parked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -100,22 +124,12 @@ impl<'a> Waiter<'a> {
     pub fn wait(&mut self, ready: impl Fn() -> bool) {
         self.looks = self.looks.saturating_add(1);
         if self.looks <= LOOKS || self.strategy == WaitStrategy::BusySpin {
-            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            std::hint::spin_loop();
         } else if self.strategy == WaitStrategy::SpinThenYield {
             std::thread::yield_now();
         } else {
-            self.park(ready);
+            self.waker.park(ready);
         }
-    }
-
-    fn park(&self, ready: impl Fn() -> bool) {
-        self.waker.parked.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // see `wake_if_parked`
-        if !ready() {
-            // Returns at once if a producer has called `unpark` since the store.
-            std::thread::park();
-        }
-        self.waker.parked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -126,33 +140,43 @@ mod tests {
     use super::*;
     use crate::lane::ring::lane;
 
-    /// A lost wake-up hangs this test: the answer to every message is awaited before the next is sent.
-    #[test]
-    fn every_strategy_wakes_for_every_message_and_for_the_end() {
-        for strategy in [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark] {
-            let waker = Arc::new(Waker::new(strategy));
-            let (mut sender, mut receiver) = lane::<u64>(10, false, Arc::clone(&waker)).unwrap();
-            let (answer, answers) = crossbeam::channel::bounded(1);
-            let worker = std::thread::spawn(move || {
-                let mut waiter = Waiter::new(strategy, &waker);
-                while !receiver.is_done() {
-                    if let Some(chunk) = receiver.front(1) {
-                        answer.send(chunk.messages[0]).unwrap();
-                        receiver.finish(1);
-                    } else {
-                        waiter.looks = LOOKS; // straight to the last resort
-                        waiter.wait(|| receiver.is_ready() || receiver.is_done());
-                    }
+    /// A lost wake-up hangs these tests: the answer to every message is awaited before the next is sent.
+    fn wakes_for_every_message_and_for_the_end(strategy: WaitStrategy, waker: Waker) {
+        let waker = Arc::new(waker);
+        let (mut sender, mut receiver) = lane::<u64>(10, false, Arc::clone(&waker)).unwrap();
+        let (answer, answers) = crossbeam::channel::bounded(1);
+        let worker = std::thread::spawn(move || {
+            let mut waiter = Waiter::new(strategy, &waker);
+            while !receiver.is_done() {
+                if let Some(chunk) = receiver.front(1) {
+                    answer.send(chunk.messages[0]).unwrap();
+                    receiver.finish(1);
+                } else {
+                    waiter.looks = LOOKS; // straight to the last resort
+                    waiter.wait(|| receiver.is_ready() || receiver.is_done());
                 }
-            });
-            for i in 0..20_000 {
-                assert!(sender.reserve());
-                let _ = sender.write(i);
-                sender.publish();
-                assert_eq!(answers.recv(), Ok(i));
             }
-            drop(sender);
-            worker.join().unwrap();
+        });
+        for i in 0..20_000 {
+            assert!(sender.reserve());
+            let _ = sender.write(i);
+            sender.publish();
+            assert_eq!(answers.recv(), Ok(i));
         }
+        drop(sender);
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn every_strategy_wakes() {
+        for strategy in [WaitStrategy::BusySpin, WaitStrategy::SpinThenYield, WaitStrategy::SpinThenPark] {
+            wakes_for_every_message_and_for_the_end(strategy, Waker::new(strategy));
+        }
+    }
+
+    #[test]
+    fn a_system_without_membarrier_wakes() {
+        let waker = Waker { fences: true, ..Waker::new(WaitStrategy::SpinThenPark) };
+        wakes_for_every_message_and_for_the_end(WaitStrategy::SpinThenPark, waker);
     }
 }
