@@ -1,4 +1,4 @@
-//! The command line of a bench: `cargo bench --bench NAME -- [PART…] [--rounds N] [--quick] [--json FILE]`.
+//! The command line of a bench: `cargo bench --bench NAME -- [PART…] [--rounds N] [--quick] [--json FILE] [--svg FILE]`.
 
 use std::path::PathBuf;
 
@@ -12,25 +12,28 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Where all rounds go.
     pub(crate) json: Option<PathBuf>,
+    /// Where the picture goes, for a bench that draws one.
+    pub(crate) svg: Option<PathBuf>,
 }
 
 impl Options {
     /// Reads the command line; ends the process with a word on usage where that makes no sense.
     pub(crate) fn parse(parts: &[&str], rounds: usize) -> Self {
         Self::read(std::env::args().skip(1), parts, rounds).unwrap_or_else(|error| {
-            eprintln!("{error}\nusage: [{}]… [--rounds N] [--quick] [--json FILE]", parts.join("|"));
+            eprintln!("{error}\nusage: [{}]… [--rounds N] [--quick] [--json FILE] [--svg FILE]", parts.join("|"));
             std::process::exit(2);
         })
     }
 
     fn read(mut arguments: impl Iterator<Item = String>, known: &[&str], rounds: usize) -> Result<Self, String> {
-        let mut options = Self { parts: Vec::new(), rounds, quick: false, json: None };
+        let mut options = Self { parts: Vec::new(), rounds, quick: false, json: None, svg: None };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
             match argument.as_str() {
                 "--bench" => {} // from cargo
                 "--quick" => (options.quick, options.rounds) = (true, 1),
                 "--json" => options.json = Some(value()?.into()),
+                "--svg" => options.svg = Some(value()?.into()),
                 "--rounds" => {
                     let text = value()?;
                     let rounds = text.parse().ok().filter(|rounds| *rounds > 0);
