@@ -1,4 +1,5 @@
-//! What happens to the messages that matter most when a feed outruns its handler: Plimsoll beside queues that wait or drop.
+//! What happens to the messages that matter most when a feed outruns its handler: Plimsoll beside queues that wait or
+//! drop.
 //!
 //! ```text
 //!                                       ┌─ Plimsoll: sheds LOW, spills NORMAL, goes on with CRITICAL and HIGH
@@ -7,24 +8,28 @@
 //! ```
 //!
 //! Run with `cargo bench --bench overload`, and loads, `10x` say, as arguments for these alone; `--rounds N` shows the
-//! round whose CRITICAL p99 is the median one. The picture goes to `overload.svg` in cargo's directory for such things, or to `--svg FILE`. The spill log is
-//! a real one, in `PLIMSOLL_BENCH_DIR`, or the system's temporary directory, and is deleted after each run.
+//! round whose CRITICAL p99 is the median one. The picture goes to `overload.svg` in cargo's directory for such things,
+//! or to `--svg FILE`. The spill log is a real one, in `PLIMSOLL_BENCH_DIR`, or the system's temporary directory, and
+//! is deleted after each run.
 //!
-//! **The feed** is an open loop: each message has a time at which it is to be sent, and latency counts from that time to the end
-//! of its handling, whatever the producer had to wait in between. A calm at a fifth of the capacity, a storm, and a calm
-//! again; then the time is up, and what is inside is finished. Only messages of the storm count for goodput and latency. Of a hundred,
-//! 5 are CRITICAL, 3 HIGH, 62 NORMAL and 30 LOW, so that at ten times the capacity CRITICAL and HIGH together are still within it,
-//! and at a hundred times CRITICAL alone is not: there nobody can handle more of them than the picture's grey line.
+//! **The feed** is an open loop: each message has a time at which it is to be sent, and latency counts from that time
+//! to the end of its handling, whatever the producer had to wait in between. A calm at a fifth of the capacity, a
+//! storm, and a calm again; then the time is up, and what is inside is finished. Only messages of the storm count for
+//! goodput and latency. Of a hundred, 5 are CRITICAL, 3 HIGH, 62 NORMAL and 30 LOW, so that at ten times the capacity
+//! CRITICAL and HIGH together are still within it, and at a hundred times CRITICAL alone is not: there nobody can
+//! handle more of them than the picture's grey line.
 //!
-//! **The handler** takes the same time for each message, and the worker does not sleep, for all contenders. The large queues hold as many
-//! messages as Plimsoll's lane; the small ones 1024, which is what one would choose for the sake of latency.
+//! **The handler** takes the same time for each message, and the worker does not sleep, for all contenders. The large
+//! queues hold as many messages as Plimsoll's lane; the small ones 1024, which is what one would choose for the sake of
+//! latency. Plimsoll's thresholds and cooldown are set for this handler and for storms of seconds, see `ours`: the
+//! defaults are for faster handlers and longer storms.
 //!
-//! **What still waits** when the time is up, in the spill log, or in front of a channel that blocks, is not lost: it counts
-//! as waiting. Latencies of the channel that blocks contain these messages with the time that they have waited so far,
-//! so they are less than what they come to ("≥"). Those of queues that drop are of what they let through.
+//! **What still waits** when the time is up, in the spill log, or in front of a channel that blocks, is not lost: it
+//! counts as waiting. Latencies of the channel that blocks contain these messages with the time that they have waited
+//! so far, so they are less than what they come to ("≥"). Those of queues that drop are of what they let through.
 //!
-//! **Not measured**: what a message costs without overload (that is the bench `pipeline`), more than one producer or worker, bursts
-//! shorter than a storm, and feeds whose CRITICAL messages come in a burst of their own.
+//! **Not measured**: what a message costs without overload (that is the bench `pipeline`), more than one producer or
+//! worker, bursts shorter than a storm, and feeds whose CRITICAL messages come in a burst of their own.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
 #[path = "../harness/mod.rs"]

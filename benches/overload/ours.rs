@@ -22,8 +22,8 @@ use crate::work::Work;
 pub(crate) const LAG: [u64; 4] = [250, 500, 1_000, 60_000];
 /// Messages that the lane, and the large queues, hold.
 pub(crate) const LANE: usize = 1 << 16;
-/// A little more than a lane takes to drain at CIRCUIT_BREAK: until it is over, the gate stays shut, and the worker has nothing to do.
-/// The shorter it is, the more often the pipeline tries, in the storm, whether that is over.
+/// A little more than a lane takes to drain at CIRCUIT_BREAK: until it is over the gate stays shut, and the worker would
+/// have nothing to do. The shorter it is, the more often the pipeline tries, amid the storm, whether that is over.
 pub(crate) const COOLDOWN_SECONDS: f64 = 0.1;
 pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
 

@@ -7,7 +7,8 @@ use plimsoll::{Context, Handler, Tick};
 
 use crate::feed::{Phase, Schedule, label};
 
-/// What a message costs. It is time, not instructions, so that the capacity is the same at every load, whatever the two cores share.
+/// What a message costs. It is time, not instructions, so that the capacity is the same at every load, whatever the two
+/// cores share.
 pub(crate) const COST: Duration = Duration::from_micros(20);
 
 /// From a microsecond to a hundred seconds, three digits.
