@@ -7,7 +7,7 @@ use crossbeam::utils::{Backoff, CachePadded};
 
 use crate::degradation::published::Published;
 use crate::holes::Holes;
-use crate::lane::Sender;
+use crate::lane::{Reserved, Sender};
 use crate::ledger::Tally;
 use crate::message::{Message, SymbolId};
 use crate::symbols::Symbols;
@@ -154,25 +154,14 @@ impl<M: Message> Ingress<M> {
     #[inline(always)]
     fn push(&mut self, worker: usize, message: M) -> Offer {
         let symbol = message.symbol();
-        if !self.lanes[worker].reserve() {
-            return self.miss(worker, symbol, Offer::Full);
-        }
+        let Some(mut reserved) = self.lanes[worker].reserve() else { return self.miss(worker, symbol, Offer::Full) };
         if self.holes.any() {
-            self.note_hole(worker, symbol);
+            note_hole(&mut reserved, &mut self.holes, self.symbols.slot(symbol));
         }
-        if self.lanes[worker].write(message) {
+        if reserved.write(message) {
             self.flush();
         }
         Offer::Accepted
-    }
-
-    /// Notes what the symbol has missed beside its next message.
-    #[cold]
-    fn note_hole(&mut self, worker: usize, symbol: SymbolId) {
-        let missed = self.holes.take(self.symbols.slot(symbol));
-        if missed > 0 {
-            self.lanes[worker].note_missed(missed);
-        }
     }
 
     #[cold]
@@ -184,6 +173,15 @@ impl<M: Message> Ingress<M> {
         // So that both sides of the ledger tell of it, and a full lane of all that makes it full.
         self.flush();
         answer
+    }
+}
+
+/// Notes what a symbol has missed beside its next message.
+#[cold]
+fn note_hole<M: Message>(reserved: &mut Reserved<'_, M>, holes: &mut Holes, slot: usize) {
+    let missed = holes.take(slot);
+    if missed > 0 {
+        reserved.note_missed(missed);
     }
 }
 

@@ -110,7 +110,7 @@ pub use zerocopy;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::degradation::published::{PolicyReader, Published};
-    pub use crate::lane::{Chunk, Receiver, Sender, Waiter, Waker, lane};
+    pub use crate::lane::{Chunk, Receiver, Reserved, Sender, Waiter, Waker, lane};
     pub use crate::symbols::TierTable;
 }
 

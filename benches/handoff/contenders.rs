@@ -100,18 +100,12 @@ impl Outlet for LaneOutlet {
     fn send(&mut self, first: u64, count: u64) {
         let (mut next, end) = (first, first + count);
         while next < end {
-            if !self.sender.reserve() {
-                self.sender.publish();
-                spin_loop();
-                continue;
+            match self.sender.reserve() {
+                Some(reserved) => next += reserved.write_some((end - next) as usize, |i| tick(next + i as u64)) as u64,
+                None => spin_loop(),
             }
-            let some = self.sender.room().min((end - next) as usize);
-            if self.sender.write_all(some, |i| tick(next + i as u64)) {
-                self.sender.publish();
-            }
-            next += some as u64;
+            self.sender.publish();
         }
-        self.sender.publish();
     }
 }
 

@@ -82,6 +82,12 @@ impl Policy {
         self.table.row(self.level)
     }
 
+    /// Whether every priority is processed at the level in force.
+    #[inline]
+    pub(crate) fn processes_all(&self) -> bool {
+        *self.row() == [Verdict::Process; 4]
+    }
+
     /// Whether enrichment runs: at NORMAL only.
     #[inline]
     pub const fn enriches(&self) -> bool {

@@ -26,5 +26,5 @@ mod supply;
 mod wait;
 
 pub(crate) use ring::LaneCounters;
-pub use ring::{Chunk, Receiver, Sender, lane};
+pub use ring::{Chunk, Receiver, Reserved, Sender, lane};
 pub use wait::{WaitStrategy, Waiter, Waker};

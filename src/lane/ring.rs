@@ -99,55 +99,10 @@ pub struct Sender<M> {
 }
 
 impl<M: Copy + Send> Sender<M> {
-    /// Makes sure that there is a slot for the next message; `false` when the lane is full.
-    #[inline]
-    pub fn reserve(&mut self) -> bool {
-        self.sent < self.end || self.open_block()
-    }
-
-    /// Notes that `missed` messages of its symbol are missing before the next one. After [`reserve`](Self::reserve).
-    pub(crate) fn note_missed(&mut self, missed: u32) {
-        self.shared.pool.note(self.slot(), missed);
-    }
-
-    /// Writes a message into the reserved slot. `true` when that fills the block: then [`publish`](Self::publish).
-    ///
-    /// # Panics
-    /// When no slot is reserved.
-    #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
-    #[must_use]
-    pub fn write(&mut self, message: M) -> bool {
-        self.write_all(1, |_| message)
-    }
-
-    /// Writes `count` messages into reserved slots; [`room`](Self::room) tells how many there are. `true` when that fills the
-    /// block: then [`publish`](Self::publish).
-    ///
-    /// # Panics
-    /// When so many slots are not reserved.
+    /// The free slots of the open block, at least one; `None` when the lane is full.
     #[inline(always)]
-    #[must_use]
-    pub fn write_all(&mut self, count: usize, mut message: impl FnMut(usize) -> M) -> bool {
-        assert!(count <= self.room(), "reserve a slot first");
-        let slot = self.slot();
-        for i in 0..count {
-            // SAFETY: this is the sender; there is a block open, and its slots from the next one to the end are not published.
-            unsafe { self.shared.pool.write(slot + i, message(i)) };
-        }
-        self.sent += count as u64;
-        self.sent == self.end
-    }
-
-    /// Slots that are reserved: those left in the open block.
-    #[inline]
-    pub fn room(&self) -> usize {
-        (self.end - self.sent) as usize
-    }
-
-    /// The next slot to be written.
-    #[inline]
-    fn slot(&self) -> usize {
-        self.first + self.sent as usize % BLOCK
+    pub fn reserve(&mut self) -> Option<Reserved<'_, M>> {
+        (self.sent < self.end || self.open_block()).then_some(Reserved { sender: self })
     }
 
     /// Messages written that the receiver has not finished.
@@ -175,6 +130,54 @@ impl<M: Copy + Send> Sender<M> {
         self.first = block as usize * BLOCK;
         self.end = self.sent + BLOCK as u64;
         true
+    }
+}
+
+/// The free slots at the end of a sender's open block: at least one.
+pub struct Reserved<'a, M> {
+    sender: &'a mut Sender<M>,
+}
+
+impl<M: Copy + Send> Reserved<'_, M> {
+    /// How many there are.
+    #[inline]
+    pub fn room(&self) -> usize {
+        (self.sender.end - self.sender.sent) as usize
+    }
+
+    /// The next slot to be written.
+    #[inline(always)]
+    fn slot(&self) -> usize {
+        self.sender.first + self.sender.sent as usize % BLOCK
+    }
+
+    /// Notes that `missed` messages of its symbol are missing before the next one.
+    pub(crate) fn note_missed(&mut self, missed: u32) {
+        self.sender.shared.pool.note(self.slot(), missed);
+    }
+
+    /// Writes a message. `true` when that fills the block: then [`publish`](Sender::publish).
+    #[inline(always)] // so that the message is built in its slot, not on the stack and then copied
+    #[must_use]
+    pub fn write(self, message: M) -> bool {
+        let slot = self.slot();
+        // SAFETY: this is the sender, a block is open, and its slots from the next one to the end are not published.
+        unsafe { self.sender.shared.pool.write(slot, message) };
+        self.sender.sent += 1;
+        self.sender.sent == self.sender.end
+    }
+
+    /// Writes `count` messages, or as many as there is room for. Returns how many; a full block wants [`publish`](Sender::publish).
+    #[inline(always)]
+    #[must_use]
+    pub fn write_some(self, count: usize, mut message: impl FnMut(usize) -> M) -> usize {
+        let (slot, count) = (self.slot(), count.min(self.room()));
+        for i in 0..count {
+            // SAFETY: as above; there are so many slots.
+            unsafe { self.sender.shared.pool.write(slot + i, message(i)) };
+        }
+        self.sender.sent += count as u64;
+        count
     }
 }
 

@@ -9,17 +9,19 @@ fn small_lane(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
 impl Sender<u64> {
     /// `false` when the lane is full.
     fn push(&mut self, message: u64) -> bool {
-        self.reserve() && {
-            self.fill(message);
-            true
-        }
+        self.push_after(0, message)
     }
 
-    /// Writes, and publishes a full block, as an ingress does.
-    fn fill(&mut self, message: u64) {
-        if self.write(message) {
+    /// Writes a message after so many missed ones, and publishes a full block, as an ingress does.
+    fn push_after(&mut self, missed: u32, message: u64) -> bool {
+        let Some(mut reserved) = self.reserve() else { return false };
+        if missed > 0 {
+            reserved.note_missed(missed);
+        }
+        if reserved.write(message) {
             self.publish();
         }
+        true
     }
 }
 
@@ -116,11 +118,7 @@ fn notes_belong_to_their_message_and_vanish_with_the_block() {
     for round in 0..10 {
         for i in 0..BLOCK as u64 {
             let missed = if round % 2 == 0 && i % 100 == 3 { 5 } else { 0 };
-            assert!(sender.reserve());
-            if missed > 0 {
-                sender.note_missed(missed);
-            }
-            sender.fill(i);
+            assert!(sender.push_after(missed, i));
         }
         for (message, missed) in drain(&mut receiver, 64) {
             let expected = if round % 2 == 0 && message % 100 == 3 { 5 } else { 0 };
@@ -162,12 +160,12 @@ proptest! {
                     }
                 },
                 2 => { sender.publish(); visible = model.len(); }
-                3 => if sender.reserve() {
-                    let count = size.min(sender.room());
-                    let is_full = sender.write_all(count, |i| next + i as u64);
+                3 => if let Some(reserved) = sender.reserve() {
+                    let count = reserved.write_some(size, |i| next + i as u64);
                     model.extend(next..next + count as u64);
                     next += count as u64;
-                    prop_assert_eq!(is_full, next.is_multiple_of(BLOCK as u64));
+                    let is_full = next.is_multiple_of(BLOCK as u64);
+                    prop_assert!(count == size || is_full);
                     if is_full { sender.publish(); visible = model.len(); }
                 } else {
                     prop_assert!(model.len() >= capacity);

@@ -158,8 +158,7 @@ mod tests {
             }
         });
         for i in 0..20_000 {
-            assert!(sender.reserve());
-            let _ = sender.write(i);
+            let _ = sender.reserve().expect("room for one").write(i);
             sender.publish();
             assert_eq!(answers.recv(), Ok(i));
         }

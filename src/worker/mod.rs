@@ -248,16 +248,40 @@ impl<M: Message> Desk<'_, M> {
         policy: &Policy,
         context: &Context,
     ) {
-        let row = *policy.row();
-        let tiers = self.symbols.tier_table();
-        let mut chunk_tally = ChunkTally {
+        self.overflow.begin(chunk.messages.len());
+        let mut tally = ChunkTally {
             counters: self.counters,
             done: &self.progress.done,
             finished: 0,
             processed: 0,
             enriching: ENRICH,
         };
-        self.overflow.begin(chunk.messages.len());
+        // In calm weather nothing is shed, no hole is open, and nothing waits in the spill log; and none of that can
+        // begin within such a chunk.
+        let calm = policy.processes_all() && chunk.missed.is_none() && !self.holes.any() && !self.overflow.is_pending();
+        if calm {
+            let tiers = self.symbols.tier_table();
+            for message in chunk.messages {
+                let priority = tiers.priority_index(tiers.slot(message.symbol()), message.data_type());
+                tally.process::<_, _, ENRICH>(handler, message, context, priority);
+                tally.finished += 1;
+            }
+        } else {
+            self.decide_each::<H, ENRICH>(handler, chunk, policy, context, &mut tally);
+        }
+    }
+
+    /// The same, whatever the weather.
+    fn decide_each<H: Handler<M>, const ENRICH: bool>(
+        &mut self,
+        handler: &mut H,
+        chunk: Chunk<'_, M>,
+        policy: &Policy,
+        context: &Context,
+        tally: &mut ChunkTally<'_>,
+    ) {
+        let row = *policy.row();
+        let tiers = self.symbols.tier_table();
         // Within a chunk messages can begin to wait in the spill log, but not cease to.
         let mut waiting = self.overflow.is_pending();
         for (i, message) in chunk.messages.iter_mut().enumerate() {
@@ -276,11 +300,7 @@ impl<M: Message> Desk<'_, M> {
                             handler.on_gap(symbol, u64::from(missed));
                         }
                     }
-                    if ENRICH {
-                        handler.enrich(message, context);
-                    }
-                    handler.process(message, context);
-                    chunk_tally.processed += ChunkTally::one(priority);
+                    tally.process::<_, _, ENRICH>(handler, message, context, priority);
                 }
                 // To be spilled, or behind what was.
                 Verdict::Process | Verdict::Spill => match self.overflow.spill(message, slot, &mut self.holes) {
@@ -296,7 +316,7 @@ impl<M: Message> Desk<'_, M> {
                     self.counters.shed(self.symbols.tier(symbol), ShedReason::at(policy.level)).add(1);
                 }
             }
-            chunk_tally.finished += 1;
+            tally.finished += 1;
         }
     }
 
@@ -350,9 +370,20 @@ struct ChunkTally<'a> {
 const _: () = assert!(CHUNK <= u16::MAX as usize);
 
 impl ChunkTally<'_> {
-    #[inline]
-    const fn one(priority: usize) -> u64 {
-        1 << (16 * priority)
+    /// Hands a message to the handler, and counts it.
+    #[inline(always)]
+    fn process<M: Message, H: Handler<M>, const ENRICH: bool>(
+        &mut self,
+        handler: &mut H,
+        message: &mut M,
+        context: &Context,
+        priority: usize,
+    ) {
+        if ENRICH {
+            handler.enrich(message, context);
+        }
+        handler.process(message, context);
+        self.processed += 1 << (16 * priority);
     }
 }
 
