@@ -75,7 +75,7 @@ pub fn lane<M: Copy + Send>(
     let route = (0..blocks).map(|_| AtomicU32::new(0)).collect();
     let shared = Arc::new(Shared { pool, route, counters });
     let supply = Supply::new(blocks, WARM_BYTES.div_ceil(BLOCK * size_of::<M>()));
-    let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0, published: 0 };
+    let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0 };
     let receiver = Receiver { shared, block: 0, taken: 0, seen: 0 };
     Ok((sender, receiver))
 }
@@ -94,8 +94,6 @@ pub struct Sender<M> {
     end: u64,
     /// Messages ever written.
     sent: u64,
-    /// Messages ever published, ≤ `sent`.
-    published: u64,
 }
 
 impl<M: Copy + Send> Sender<M> {
@@ -185,10 +183,10 @@ impl<M> Sender<M> {
     /// Lets the receiver see all that was written.
     #[inline]
     pub fn publish(&mut self) {
-        if self.published != self.sent {
-            self.published = self.sent;
+        let published = &self.shared.counters.published;
+        if published.load(Ordering::Relaxed) != self.sent {
             // Release: the receiver that acquires this count sees the slots, their notes, and the route to their blocks.
-            self.shared.counters.published.store(self.sent, Ordering::Release);
+            published.store(self.sent, Ordering::Release);
             self.waker.wake_if_parked();
         }
     }
