@@ -333,13 +333,21 @@ impl TierTable<'_> {
     /// The table slot of an id: its number, or the last slot for all ids beyond the capacity.
     #[inline]
     pub fn slot(self, id: SymbolId) -> usize {
+        // So that the compiler knows the slot to be one: there is always the last.
+        assert!(!self.0.is_empty());
         id.index().min(self.0.len() - 1)
+    }
+
+    /// [`Tier::index`] of the symbol in a slot.
+    #[inline]
+    pub fn tier_number(self, slot: usize) -> u8 {
+        self.0[slot].load(Ordering::Relaxed)
     }
 
     /// [`MessagePriority::index`] of a message, given its symbol's slot: a tier's number is the index of its priority.
     #[inline]
     pub fn priority_index(self, slot: usize, data_type: DataType) -> usize {
-        let tier = self.0[slot].load(Ordering::Relaxed);
+        let tier = self.tier_number(slot);
         // The mask tells the compiler what `set_tier` guarantees.
         if matches!(data_type, DataType::ReferenceData) { MessagePriority::Low.index() } else { usize::from(tier & 3) }
     }

@@ -88,6 +88,19 @@ impl<M: Copy> Pool<M> {
         UnsafeCell::raw_get(unsafe { slots.add(slot) }).cast()
     }
 
+    /// Has the processor fetch a slot for writing, for a write some time from now. A hint, for any number.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, slot: usize) {
+        let address = self.slots.as_ptr().cast::<M>().wrapping_add(slot);
+        // SAFETY: a hint, which neither faults nor changes memory, whatever the address.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// Writes a message into a slot.
     ///
     /// # Safety

@@ -83,6 +83,10 @@ pub fn lane<M: Copy + Send>(
 /// How much memory a lane goes through while the receiver keeps up: what fits into a core's own cache.
 const WARM_BYTES: usize = 1 << 20;
 
+/// How many slots ahead of its writing a sender has lines fetched. The receiver has read them, so each has to come back from
+/// another core; and a core keeps only so many stores waiting, a handful of messages' worth.
+const PREFETCH: usize = 16;
+
 /// The producer's end.
 pub struct Sender<M> {
     shared: Arc<Shared<M>>,
@@ -159,6 +163,7 @@ impl<M: Copy + Send> Reserved<'_, M> {
     #[must_use]
     pub fn write(self, message: M) -> bool {
         let slot = self.slot();
+        self.sender.shared.pool.prefetch(slot + PREFETCH);
         // SAFETY: this is the sender, a block is open, and its slots from the next one to the end are not published.
         unsafe { self.sender.shared.pool.write(slot, message) };
         self.sender.sent += 1;

@@ -9,6 +9,7 @@
 //! (and when work ends a wait) for the latency sample; a parked worker is woken by a system call.
 
 mod overflow;
+mod tally;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,9 +30,11 @@ use crate::symbols::Symbols;
 
 pub(crate) use overflow::Overflow;
 use overflow::Spilled;
+use tally::ChunkTally;
 
 /// Messages per look at the policy.
 const CHUNK: usize = 128;
+const _: () = assert!(CHUNK <= tally::CHUNK_MAX);
 
 /// What a worker thread is made from.
 pub(crate) struct WorkerParts<M: Message> {
@@ -240,7 +243,9 @@ impl<M: Message> Desk<'_, M> {
     }
 
     /// Gives each message of a chunk its verdict and carries it out.
-    #[inline]
+    ///
+    /// A function of its own: within the thread's, its loop would run short of registers.
+    #[inline(never)]
     fn decide<H: Handler<M>, const ENRICH: bool>(
         &mut self,
         handler: &mut H,
@@ -249,22 +254,20 @@ impl<M: Message> Desk<'_, M> {
         context: &Context,
     ) {
         self.overflow.begin(chunk.messages.len());
-        let mut tally = ChunkTally {
-            counters: self.counters,
-            done: &self.progress.done,
-            finished: 0,
-            processed: 0,
-            enriching: ENRICH,
-        };
+        let reason = ShedReason::at(policy.level);
+        let mut tally = ChunkTally::new(self.counters, &self.progress.done, reason, ENRICH);
         // In calm weather nothing is shed, no hole is open, and nothing waits in the spill log; and none of that can
         // begin within such a chunk.
         let calm = policy.processes_all() && chunk.missed.is_none() && !self.holes.any() && !self.overflow.is_pending();
         if calm {
             let tiers = self.symbols.tier_table();
             for message in chunk.messages {
-                let priority = tiers.priority_index(tiers.slot(message.symbol()), message.data_type());
-                tally.process::<_, _, ENRICH>(handler, message, context, priority);
-                tally.finished += 1;
+                let one = tally::one_of(message, tiers);
+                if ENRICH {
+                    handler.enrich(message, context);
+                }
+                handler.process(message, context);
+                tally.processed += one;
             }
         } else {
             self.decide_each::<H, ENRICH>(handler, chunk, policy, context, &mut tally);
@@ -272,6 +275,7 @@ impl<M: Message> Desk<'_, M> {
     }
 
     /// The same, whatever the weather.
+    #[inline(never)]
     fn decide_each<H: Handler<M>, const ENRICH: bool>(
         &mut self,
         handler: &mut H,
@@ -291,32 +295,40 @@ impl<M: Message> Desk<'_, M> {
             if let Some(notes) = chunk.missed {
                 self.holes.add(slot, notes[i].load(Ordering::Relaxed));
             }
-            match row[priority] {
-                Verdict::Process if !(waiting && self.overflow.holds(slot)) => {
-                    if self.holes.any() {
-                        let missed = self.holes.take(slot);
-                        if missed > 0 {
-                            self.counters.gaps.add(1);
-                            handler.on_gap(symbol, u64::from(missed));
-                        }
+            let mut verdict = row[priority];
+            if verdict != Verdict::Shed && waiting && self.overflow.holds(slot) {
+                // Behind what was spilled.
+                verdict = Verdict::Spill;
+            }
+            if verdict == Verdict::Spill {
+                match self.overflow.spill(message, slot, &mut self.holes) {
+                    Spilled::Yes => (waiting, tally.others) = (true, tally.others + 1),
+                    Spilled::NoRoom => {
+                        self.counters.shed(self.symbols.tier(symbol), ShedReason::SpillFull).add(1);
+                        tally.others += 1;
                     }
-                    tally.process::<_, _, ENRICH>(handler, message, context, priority);
-                }
-                // To be spilled, or behind what was.
-                Verdict::Process | Verdict::Spill => match self.overflow.spill(message, slot, &mut self.holes) {
-                    Spilled::Yes => waiting = true,
-                    Spilled::NoRoom => self.counters.shed(self.symbols.tier(symbol), ShedReason::SpillFull).add(1),
                     // The reference's rule.
-                    Spilled::NoLog => {
-                        self.counters.shed(self.symbols.tier(symbol), ShedReason::at(policy.level)).add(1);
-                    }
-                },
-                Verdict::Shed => {
-                    self.holes.add(slot, 1);
-                    self.counters.shed(self.symbols.tier(symbol), ShedReason::at(policy.level)).add(1);
+                    Spilled::NoLog => tally.shed += tally::one(tiers.tier_number(slot).into()),
+                }
+                continue;
+            }
+            if verdict == Verdict::Shed {
+                self.holes.add(slot, 1);
+                tally.shed += tally::one(tiers.tier_number(slot).into());
+                continue;
+            }
+            if self.holes.any() {
+                let missed = self.holes.take(slot);
+                if missed > 0 {
+                    self.counters.gaps.add(1);
+                    handler.on_gap(symbol, u64::from(missed));
                 }
             }
-            tally.finished += 1;
+            if ENRICH {
+                handler.enrich(message, context);
+            }
+            handler.process(message, context);
+            tally.processed += tally::one(priority);
         }
     }
 
@@ -354,52 +366,6 @@ impl<M: Message> Desk<'_, M> {
         }
         // The wall clock, since that is what feeds and network cards stamp. A step back counts as 0.
         self.counters.latency[priority].record(wall_clock_ns().saturating_sub(received));
-    }
-}
-
-/// Counts of a chunk, kept in registers and added to the worker's counters when the chunk ends, be it by a panic.
-struct ChunkTally<'a> {
-    counters: &'a WorkerCounters,
-    done: &'a Cell<usize>,
-    finished: usize,
-    /// Four 16-bit counts, one for each priority: a chunk is far shorter than 65 536.
-    processed: u64,
-    enriching: bool,
-}
-
-const _: () = assert!(CHUNK <= u16::MAX as usize);
-
-impl ChunkTally<'_> {
-    /// Hands a message to the handler, and counts it.
-    #[inline(always)]
-    fn process<M: Message, H: Handler<M>, const ENRICH: bool>(
-        &mut self,
-        handler: &mut H,
-        message: &mut M,
-        context: &Context,
-        priority: usize,
-    ) {
-        if ENRICH {
-            handler.enrich(message, context);
-        }
-        handler.process(message, context);
-        self.processed += 1 << (16 * priority);
-    }
-}
-
-impl Drop for ChunkTally<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let mut total = 0;
-        for (i, counter) in self.counters.processed.iter().enumerate() {
-            let count = self.processed >> (16 * i) & 0xFFFF;
-            counter.add(count);
-            total += count;
-        }
-        if self.enriching {
-            self.counters.enriched.add(total);
-        }
-        self.done.set(self.finished);
     }
 }
 
