@@ -1,157 +1,78 @@
-//! How many messages a second pass through one pipeline: offer → lane → verdict → counters → handler.
+//! What a message costs on its whole way, and what it would cost in a pipeline written by hand.
 //!
 //! ```text
-//!   producer (core 0) ──▶ lane ──▶ worker (core 1): sum of sizes
+//!   producer (core 0): build, offer ──▶ lane ──▶ worker (core 1): verdict, counters ──▶ handler
 //! ```
 //!
-//! Run with `cargo bench --bench pipeline`. Contenders take turns, round after round, and every round's sum is
-//! checked. An absolute figure says something of the machine at that moment; the ratio to the bare crossbeam channel of the
-//! same round says something of the code.
+//! Run with `cargo bench --bench pipeline -- [PART…] [--rounds N] [--quick] [--json FILE]`. Contenders take turns, round after
+//! round; ratios are those within a round. Every turn's sum and counts are checked, and the order within each symbol where the handler
+//! can tell it (all but `empty` and `bars`). A turn begins with the first message and ends when the last worker has ended.
+//!
+//! | part | varies | goal |
+//! |---|---|---|
+//! | `peers` | the burst | ours at most 1.3 times the bare lane; peers at least twice ours |
+//! | `levels` | the level; a refused offer; all shed | |
+//! | `workers` | workers and producers | |
+//! | `handlers` | the work for each message | |
+//! | `symbols` | how many symbols, in turn or at random | |
+//!
+//! All else is as in the base case: one producer, one worker, bursts of 32, a hundred symbols in turn, a handler that sums, level NORMAL.
+//!
+//! # Contenders
+//!
+//! * **plimsoll**: `offer`, and `flush` after each burst. A producer that finds its lane full pauses and offers again; such an
+//!   offer leaves a hole, of which the handler is told. `offer_wait` leaves none.
+//! * **bare lane**: the hand-off alone, with the same handler.
+//! * **disruptor + atomic**: a ring for each worker, bursts published at once, the level in an atomic byte.
+//! * **crossbeam channel + mutex**: a channel for each worker, the level behind a mutex that is locked for each message.
+//! * **tokio mpsc + service**: a channel and a task for each worker, permits taken a burst at once, a check for readiness
+//!   before each message and a service call for each.
+//!
+//! All build their messages alike, hold as many, and call the same handlers; all but the bare lane route by symbol, decide by level and
+//! priority, and count by priority. All but tokio's tasks, which the runtime wakes, spin while they wait. Peers do less than we do: they know no lag and no latency,
+//! tell of no holes, have no gate (but for tokio's) and no policy that can change as a whole. Tokio gets a quarter of the
+//! messages, as it takes its time.
 
-use std::hint::black_box;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[path = "../harness/mod.rs"]
+mod harness;
 
-use plimsoll::{
-    Context, Handler, Ingress, LagSource, Offer, Pinning, Pipeline, PipelineBuilder, Price, SymbolId, Symbols, Tick,
-    WaitStrategy,
-};
+mod bare_lane;
+mod channels;
+mod contenders;
+mod handlers;
+mod load;
+mod ours;
+mod parts;
+mod peer;
+mod race;
+mod report;
+mod rings;
+mod tasks;
 
-const MESSAGES: u64 = 4_000_000;
-const ROUNDS: usize = 9;
-const SYMBOLS: u32 = 100;
+use harness::Options;
+use load::Load;
+use report::Report;
 
-/// Messages that a lane, and the channel, hold: what a cache holds, so that neither is measured by its page faults.
-const LANE: usize = 1 << 14;
+/// A part's name, and what runs it from the base case.
+type Part = (&'static str, fn(&mut Report<'_>, Load));
 
-/// Keeps the level at NORMAL, whatever is in the lanes.
-struct NoLag;
-
-impl LagSource for NoLag {
-    fn lag(&mut self, _: u64) -> u64 {
-        0
-    }
-    fn has_backlog(&self) -> bool {
-        true
-    }
-}
-
-/// Sums sizes.
-#[derive(Default)]
-struct Sum(u64);
-
-impl Handler<Tick> for Sum {
-    #[inline]
-    fn process(&mut self, tick: &Tick, _: &Context) {
-        self.0 += tick.size;
-    }
-}
-
-fn tick(i: u64) -> Tick {
-    Tick { sequence: i, ..Tick::trade(SymbolId::new(i as u32 % SYMBOLS), i, Price::from_billionths(i as i64), i % 7) }
-}
-
-fn expected_sum() -> u64 {
-    (0..MESSAGES).map(|i| i % 7).sum()
-}
-
-fn pin_producer() {
-    if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.first().copied()) {
-        core_affinity::set_for_current(core);
-    }
-}
-
-/// Offers all messages in bursts; a full lane is tried again, as the bench wants every message through.
-fn produce(ingress: &mut Ingress<Tick>, burst: u64) {
-    for i in 0..MESSAGES {
-        if ingress.offer(tick(i)) != Offer::Accepted {
-            offer_again(ingress, i);
-        }
-        if (i + 1).is_multiple_of(burst) {
-            ingress.flush();
-        }
-    }
-}
-
-#[cold]
-fn offer_again(ingress: &mut Ingress<Tick>, i: u64) {
-    loop {
-        ingress.flush();
-        std::thread::yield_now();
-        if ingress.offer(tick(i)) == Offer::Accepted {
-            return;
-        }
-    }
-}
-
-fn pipeline(burst: u64, wait: WaitStrategy) -> Duration {
-    let symbols = Arc::new(Symbols::default());
-    for i in 0..SYMBOLS {
-        symbols.intern(&format!("S{i}")).expect("room for 100 symbols");
-    }
-    let mut pipeline: Pipeline<Tick, Sum> = PipelineBuilder::new()
-        .lane_capacity(LANE)
-        .lag_source(NoLag)
-        .symbols(symbols)
-        .wait_strategy(wait)
-        .pinning(Pinning::Cores(vec![1]))
-        .start(|_| Sum::default())
-        .expect("valid settings");
-    let mut ingress = pipeline.ingress().expect("one producer");
-    let start = Instant::now();
-    produce(&mut ingress, burst);
-    drop(ingress);
-    let finished = pipeline.join().expect("no failure");
-    let elapsed = start.elapsed();
-    assert_eq!(finished.handlers[0].0, expected_sum());
-    assert_eq!(finished.ledger.processed_live, MESSAGES);
-    elapsed
-}
-
-fn channel() -> Duration {
-    let (sender, receiver) = crossbeam::channel::bounded::<Tick>(LANE);
-    let consumer = std::thread::spawn(move || {
-        if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.get(1).copied()) {
-            core_affinity::set_for_current(core);
-        }
-        receiver.iter().map(|tick| black_box(tick).size).sum::<u64>()
-    });
-    let start = Instant::now();
-    for i in 0..MESSAGES {
-        sender.send(tick(i)).expect("the consumer lives");
-    }
-    drop(sender);
-    assert_eq!(consumer.join().expect("no panic"), expected_sum());
-    start.elapsed()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
+const PARTS: [Part; 5] = [
+    ("peers", parts::peers),
+    ("levels", parts::levels),
+    ("workers", parts::workers),
+    ("handlers", parts::handlers),
+    ("symbols", parts::symbols),
+];
 
 fn main() {
-    pin_producer();
-    type Contender = (&'static str, fn() -> Duration);
-    let contenders: [Contender; 6] = [
-        ("crossbeam channel, bare", channel),
-        ("plimsoll, burst 1, busy spin", || pipeline(1, WaitStrategy::BusySpin)),
-        ("plimsoll, burst 8, busy spin", || pipeline(8, WaitStrategy::BusySpin)),
-        ("plimsoll, burst 32, busy spin", || pipeline(32, WaitStrategy::BusySpin)),
-        ("plimsoll, burst 256, busy spin", || pipeline(256, WaitStrategy::BusySpin)),
-        ("plimsoll, burst 256, spin then park", || pipeline(256, WaitStrategy::SpinThenPark)),
-    ];
-    let mut times = vec![Vec::new(); contenders.len()];
-    for _ in 0..ROUNDS {
-        for (times, (_, run)) in times.iter_mut().zip(contenders) {
-            times.push(run().as_secs_f64() * 1e9 / MESSAGES as f64);
+    let options = Options::parse(&PARTS.map(|(name, _)| name), 9);
+    load::cores(); // before any thread is pinned
+    let base = Load::base(if options.quick { 40_000 } else { 4_000_000 });
+    let mut report = Report::new(&options);
+    for (name, run) in PARTS {
+        if options.wants(name) {
+            run(&mut report, base);
         }
     }
-    println!("{MESSAGES} messages of 64 bytes, {ROUNDS} rounds, ns a message");
-    println!("{:<38}{:>8}{:>8}{:>14}{:>22}", "", "median", "best", "best M/s", "channel ÷ it, median");
-    for ((name, _), mine) in contenders.iter().zip(&times) {
-        let ratio = median(times[0].iter().zip(mine).map(|(channel, mine)| channel / mine).collect());
-        let best = mine.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("{name:<38}{:>8.2}{best:>8.2}{:>14.1}{ratio:>22.2}", median(mine.clone()), 1e3 / best);
-    }
+    report.end();
 }
