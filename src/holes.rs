@@ -8,6 +8,11 @@ pub(crate) struct Holes {
 }
 
 impl Holes {
+    /// Bytes of a table of so many slots.
+    pub(crate) fn bytes(slots: usize) -> u64 {
+        slots as u64 * size_of::<u32>() as u64
+    }
+
     pub(crate) fn new(slots: usize) -> Self {
         Self { missed: vec![0; slots].into_boxed_slice(), open: 0 }
     }

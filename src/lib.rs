@@ -98,7 +98,7 @@ pub use ingress::{Ingress, Offer, Offered};
 pub use lane::WaitStrategy;
 pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};
 pub use message::{DataType, Message, SymbolId, wall_clock_ns};
-pub use pipeline::{Failure, Finished, Pinning, Pipeline, PipelineBuilder, PipelineError, StartError};
+pub use pipeline::{Failure, Finished, Footprint, Pinning, Pipeline, PipelineBuilder, PipelineError, StartError};
 pub use price::{Price, PriceError};
 pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};
 pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};

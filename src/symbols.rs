@@ -214,6 +214,16 @@ impl Symbols {
         self.tier_of.len() - 1
     }
 
+    /// Slots of a table by symbol: one more than the capacity, for all ids beyond it.
+    pub(crate) fn slots(&self) -> usize {
+        self.tier_of.len()
+    }
+
+    /// Bytes of the table of tiers.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        size_of_val(&*self.tier_of) as u64
+    }
+
     /// The tiers that names are looked up in.
     pub fn tiers(&self) -> &SymbolTiers {
         &self.tiers

@@ -56,6 +56,10 @@ impl<M: Copy> Pool<M> {
         Ok(Self { slots, missed, noted })
     }
 
+    /// Bytes that a block takes.
+    pub(crate) const BLOCK_BYTES: usize =
+        size_of::<Slots<M>>() + BLOCK * size_of::<AtomicU32>() + size_of::<AtomicBool>();
+
     /// Number of blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.noted.len()

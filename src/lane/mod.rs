@@ -25,6 +25,6 @@ mod ring;
 mod supply;
 mod wait;
 
-pub(crate) use ring::LaneCounters;
 pub use ring::{Chunk, Receiver, Reserved, Sender, lane};
+pub(crate) use ring::{LaneCounters, lane_bytes};
 pub use wait::{WaitStrategy, Waiter, Waker};

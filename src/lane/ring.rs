@@ -65,8 +65,7 @@ pub fn lane<M: Copy + Send>(
     prefault: bool,
     waker: Arc<Waker>,
 ) -> Result<(Sender<M>, Receiver<M>), TryReserveError> {
-    // One block more, for the one that the receiver has read in part.
-    let blocks = capacity.div_ceil(BLOCK) + 1;
+    let blocks = blocks_of(capacity);
     let mut pool = Pool::new(blocks)?;
     if prefault {
         pool.prefault();
@@ -78,6 +77,18 @@ pub fn lane<M: Copy + Send>(
     let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0 };
     let receiver = Receiver { shared, block: 0, taken: 0, seen: 0 };
     Ok((sender, receiver))
+}
+
+/// Blocks of a lane: one more than the messages fill, for the one that the receiver has read in part.
+fn blocks_of(capacity: usize) -> usize {
+    capacity.div_ceil(BLOCK) + 1
+}
+
+/// Bytes that a lane takes on the heap, but for what does not depend on its capacity.
+pub(crate) fn lane_bytes<M: Copy>(capacity: usize) -> u64 {
+    // Beside its block, the place in the route and the one in the supply.
+    let block = Pool::<M>::BLOCK_BYTES + size_of::<AtomicU32>() + Supply::BLOCK_BYTES;
+    (blocks_of(capacity) as u64).saturating_mul(block as u64)
 }
 
 /// How much memory a lane goes through while the receiver keeps up: what fits into a core's own cache.

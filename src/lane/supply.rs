@@ -20,6 +20,9 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
+    /// Bytes for each block.
+    pub(crate) const BLOCK_BYTES: usize = size_of::<u32>();
+
     /// Of so many blocks, all empty.
     pub(crate) fn new(blocks: usize, warm_max: usize) -> Self {
         let warm_max = warm_max.clamp(2, blocks);

@@ -9,6 +9,7 @@ use crossbeam::channel::{Sender as ChannelSender, bounded};
 use crossbeam::utils::CachePadded;
 
 use super::error::StartError;
+use super::footprint::Footprint;
 use super::lanes::Lanes;
 use super::pinning::Pinning;
 use super::spilling::{OnRecovery, Spilling};
@@ -22,7 +23,7 @@ use crate::ledger::{Counters, Tally, WorkerCounters};
 use crate::message::Message;
 use crate::monitor::{Monitor, MonitorShared, OnTransition};
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
-use crate::spill::SpillConfig;
+use crate::spill::{SpillConfig, SpillError};
 use crate::symbols::Symbols;
 use crate::telemetry::{Exporter, Telemetry};
 use crate::worker::WorkerParts;
@@ -107,7 +108,8 @@ impl PipelineBuilder {
 
     /// Messages that a lane holds, at least. By default just enough for `lag_circuit_break`, and a twentieth more.
     ///
-    /// A lane's memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes of address space. It is touched, and so
+    /// A lane's memory is `(⌈capacity / 256⌉ + 1) × 256 × (size_of::<M>() + 4)` bytes of address space, and a little for each
+    /// block; [`footprint`](Self::footprint) adds up all that a pipeline takes. It is touched, and so
     /// becomes real, as far as the lane has ever been filled; or at start, with [`prefault`](Self::prefault).
     #[must_use]
     pub fn lane_capacity(mut self, messages: usize) -> Self {
@@ -212,6 +214,26 @@ impl PipelineBuilder {
     pub fn on_recovery(mut self, tell: impl FnMut(u64, u64) + 'static) -> Self {
         self.on_recovery = Some(Box::new(tell));
         self
+    }
+
+    /// How much memory a pipeline with these settings takes at most, for messages of this type.
+    ///
+    /// ```
+    /// use plimsoll::{PipelineBuilder, Tick};
+    ///
+    /// let footprint = PipelineBuilder::new().workers(2).footprint::<Tick>()?;
+    /// assert!(footprint.heap() < 1 << 30, "{footprint:?}");
+    /// # Ok::<(), plimsoll::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the settings are not valid; see [`StartError`].
+    pub fn footprint<M: Message>(&self) -> Result<Footprint, StartError> {
+        let capacity = self.checked_capacity()?;
+        if let Some(config) = &self.spill {
+            config.check(self.workers).map_err(SpillError::Config)?;
+        }
+        Ok(Footprint::of::<M>(self.workers, self.producers, capacity, &self.symbols, self.spill.as_ref()))
     }
 
     /// Starts the threads. `make_handler` is called once for each worker, with its number.

@@ -6,6 +6,7 @@
 
 mod builder;
 mod error;
+mod footprint;
 mod lanes;
 mod pinning;
 mod spilling;
@@ -18,6 +19,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 pub use builder::PipelineBuilder;
 pub use error::{Failure, PipelineError, StartError};
+pub use footprint::Footprint;
 pub use pinning::Pinning;
 
 use crate::degradation::published::Published;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Shortage};
+use super::config::SpillConfig;
 use super::cursor::{Cursor, Progress};
 use super::format::{FRAME, Geometry, RecordType, SegmentId};
 use super::held::Held;
@@ -35,9 +36,22 @@ const SAVE_INTERVAL: Duration = Duration::from_millis(10);
 const AHEAD: usize = 16 << 20;
 const STEP: usize = 1 << 20;
 
-/// How many segments are kept ready: two, since a busy disk can hold the keeper up while it makes one; more where they are small.
-pub(super) fn ready_segments(segment_bytes: u64) -> usize {
-    (AHEAD as u64 / segment_bytes).clamp(2, 16) as usize
+/// How many segments are kept ready: two, since a busy disk can hold the keeper up while it makes one; more where they are small; and
+/// not those that other workers may need.
+pub(super) fn ready_segments(config: &SpillConfig, workers: usize) -> usize {
+    let wanted = (AHEAD as u64 / config.segment_bytes).clamp(2, 16);
+    let share = config.budget_bytes / (config.segment_bytes * workers as u64);
+    wanted.min(share).max(1) as usize
+}
+
+/// Bytes that the logs of so many workers take: on the heap, with a table of so many slots each; and mapped.
+pub(crate) fn bytes_of(config: &SpillConfig, workers: usize, slots: usize) -> (u64, u64) {
+    // What waits of each symbol, what is read ahead, and the zeros that a new segment is filled with.
+    let heap = slots * size_of::<u64>() + PORTIONS * Portion::BYTES + segment::READ;
+    // Those that are ready, and the one that is written to.
+    let segments = (ready_segments(config, workers) + 1) * workers;
+    let mapped = (segments as u64).min(config.budget_bytes / config.segment_bytes) * config.segment_bytes;
+    (heap as u64 * workers as u64, mapped)
 }
 
 /// Whether another try would end as this one did.

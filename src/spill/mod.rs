@@ -129,6 +129,7 @@ pub(crate) use dictionary::Dictionary;
 pub use error::SpillError;
 pub use format::RecordType;
 pub use inspect::{Record, inspect, read_records};
+pub(crate) use keeper::bytes_of;
 pub use log::{REPLAYED_TWICE_MAX, Replayed, SpillLog};
 pub use recovery::RecoveryReport;
 pub(crate) use shared::{Arm, Notify, SpillStats};

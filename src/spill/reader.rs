@@ -31,6 +31,9 @@ pub(super) struct ReadFrame<'a> {
 }
 
 impl Portion {
+    /// Bytes that it takes on the heap.
+    pub(super) const BYTES: usize = FRAMES * (FRAME + size_of::<(u64, usize)>());
+
     pub(super) fn new() -> Self {
         Self { pages: vec![[0; FRAME]; FRAMES], found: Vec::with_capacity(FRAMES), ids: None }
     }

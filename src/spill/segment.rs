@@ -16,7 +16,7 @@ const SUFFIX: &str = ".spill";
 /// A symbolic link is not opened.
 pub(crate) const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 /// Bytes that are read at a time.
-const READ: usize = 256 * FRAME;
+pub(super) const READ: usize = 256 * FRAME;
 
 /// The file of a segment.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {

@@ -264,9 +264,7 @@ impl Opening<'_> {
             faulty: false,
         });
         let dictionary = Arc::clone(&self.store.dictionary);
-        // Not what other workers may need.
-        let share = self.config.budget_bytes / (self.config.segment_bytes * self.workers as u64);
-        let ready = ready_segments(self.config.segment_bytes).min(share as usize).max(1);
+        let ready = ready_segments(self.config, self.workers);
         let (dir, end) = (log.dir.clone(), log.end);
         let shared = Arc::new(LogShared::new(log.worker, dir, dictionary, notify, ready, replay_from, end));
         let targets = SyncTargets::default();
