@@ -216,7 +216,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// How much memory a pipeline with these settings takes at most, for messages of this type.
+    /// How much memory a pipeline with these settings takes, for messages of this type.
     ///
     /// ```
     /// use plimsoll::{PipelineBuilder, Tick};

@@ -9,7 +9,8 @@ use crate::message::Message;
 use crate::spill::{self, SpillConfig};
 use crate::symbols::Symbols;
 
-/// How much memory a pipeline takes at most, in bytes: its settings say it, whatever the feed does. From
+/// How much memory a pipeline takes, in bytes: its settings say it, whatever the feed does. On the heap it is never more; for what is
+/// mapped, see below. From
 /// [`PipelineBuilder::footprint`](crate::PipelineBuilder::footprint).
 ///
 /// With W workers, P producers, messages of m bytes, lanes of C messages and room for S symbols:
@@ -30,9 +31,11 @@ use crate::symbols::Symbols;
 /// them back and takes them away when it needs memory.
 ///
 /// Not counted: handlers, threads' stacks, the symbols' names, telemetry, what the last transitions take, the list of segments on disk,
-/// what recovery reads at the start, and some hundred bytes for each lane and thread. More is mapped where the log's helper threads are behind:
-/// a segment that a worker has just left, until they come to it; and with
-/// [`Durability::Interval`](crate::spill::Durability::Interval) until it is on the disk. The budget bounds that, too.
+/// what recovery reads at the start, and some hundred bytes for each lane and thread.
+///
+/// `spill_mapped` holds while the log's helper threads keep up. Segments that a worker has left stay mapped until they come to
+/// it, and with [`Durability::Interval`](crate::spill::Durability::Interval) until they are on the disk: when a flood fills segments as
+/// fast as the disk takes them, several times as much can be mapped. The budget bounds that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Footprint {
