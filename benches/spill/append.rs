@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::{Turn, best, median, on_own_thread, peers, plain, ratio, turn_dir};
+use serde_json::Value;
 
-const ROUNDS: usize = 9;
+use crate::harness::{Rounds, on_own_thread};
+use crate::{Turn, peers, plain, turn_dir};
 
 type Contender = (&'static str, fn(&Path) -> Turn);
 
@@ -21,21 +22,19 @@ const CONTENDERS: [Contender; 9] = [
     ("walrus-rust, batches of 2000", |dir| peers::walrus(dir, 2000)),
 ];
 
-pub(crate) fn run() {
-    let mut times = vec![Vec::new(); CONTENDERS.len()];
+pub(crate) fn run(rounds: usize) -> Value {
     let mut waits = vec![0; CONTENDERS.len()];
-    for _ in 0..ROUNDS {
-        for (i, (_, run)) in CONTENDERS.iter().enumerate() {
-            let turn = on_own_thread(|| run(turn_dir().path()));
-            times[i].push(turn.ns_per_record());
-            waits[i] += turn.waits;
-        }
-    }
-    println!("\nappend: records of 64 bytes, {ROUNDS} rounds, ns a record; ratios are medians of those of each round");
+    let times = Rounds::run(&CONTENDERS.map(|(name, _)| name), rounds, |contender| {
+        let turn = on_own_thread(|| CONTENDERS[contender].1(turn_dir().path()));
+        waits[contender] += turn.waits;
+        turn.ns_per_record()
+    });
+    println!("\nappend: records of 64 bytes, {rounds} rounds, ns a record; ratios are medians of those of each round");
     println!("{:<32}{:>9}{:>9}{:>12}{:>14}{:>8}", "", "median", "best", "÷ memcpy", "÷ BufWriter", "waits");
-    for ((name, _), (mine, waits)) in CONTENDERS.iter().zip(times.iter().zip(&waits)) {
-        let (to_memcpy, to_file) = (ratio(mine, &times[0]), ratio(mine, &times[1]));
-        let (median, best) = (median(mine.clone()), best(mine));
+    for (i, (name, waits)) in times.names().iter().zip(&waits).enumerate() {
+        let ([_, to_memcpy, _], [_, to_file, _]) = (times.ratio(i, 0), times.ratio(i, 1));
+        let (median, best) = (times.median(i), times.best(i));
         println!("{name:<32}{median:>9.2}{best:>9.2}{to_memcpy:>12.2}{to_file:>14.2}{waits:>8}");
     }
+    times.to_json()
 }

@@ -4,13 +4,17 @@
 //!   worker (core 0): append, append, … ──▶ mapped segment      keeper (core 1): the next segments, pages made present
 //! ```
 //!
-//! Run with `cargo bench --bench spill`, and the parts `append`, `replay`, `worst` as arguments for these alone. Files go to
-//! `PLIMSOLL_BENCH_DIR`, or the system's temporary directory, and are deleted after each turn. Contenders take turns,
+//! Run with `cargo bench --bench spill`, and the parts `append`, `replay`, `worst` as arguments for these alone; `--quick` is one round
+//! of each. Files go to `PLIMSOLL_BENCH_DIR`, or the system's temporary directory, and are deleted after each turn. Contenders take turns,
 //! round after round; the ratios are medians of those of each round. What was written is read back, and its sum checked.
 //!
 //! No contender waits for the disk: what was appended survives the process, and not the machine. Threads that a contender starts may
-//! use the other core, and their work is not counted; whatever the appending thread waits for is.
+//! use the other core, and their work is not counted; whatever the appending thread waits for is. So a turn pins its thread after it
+//! has started these: they would inherit that.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod append;
 mod peers;
@@ -21,6 +25,9 @@ mod worst;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use harness::{Options, machine};
+use serde_json::json;
 
 /// What a contender's turn has come to.
 struct Turn {
@@ -45,43 +52,22 @@ fn bench_dir() -> PathBuf {
     std::env::var_os("PLIMSOLL_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
-/// Runs on a thread of its own, so that a turn may pin it and leave no trace.
-fn on_own_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
-}
-
-/// Pins the calling thread to core 0. After it has started its helpers: they would inherit that.
-fn pin() {
-    if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.first().copied()) {
-        core_affinity::set_for_current(core);
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn best(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-/// The median of the ratios of each round.
-fn ratio(of: &[f64], to: &[f64]) -> f64 {
-    median(of.iter().zip(to).map(|(of, to)| of / to).collect())
-}
+/// What can be asked for, and how many rounds each has by default.
+const PARTS: [&str; 3] = ["append", "replay", "worst"];
+const ROUNDS: [usize; 3] = [9, 7, 3];
 
 fn main() {
-    let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wants = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
-    println!("files in {}", bench_dir().display());
-    if wants("append") {
-        append::run();
+    let [append, replay, worst] = ROUNDS.map(|rounds| Options::parse(&PARTS, rounds));
+    println!("{}; files in {}", machine(), bench_dir().display());
+    let mut report = json!({ "machine": machine() });
+    if append.wants("append") {
+        report["append"] = append::run(append.rounds);
     }
-    if wants("replay") {
-        replay::run();
+    if replay.wants("replay") {
+        report["replay"] = replay::run(replay.rounds);
     }
-    if wants("worst") {
-        worst::run();
+    if worst.wants("worst") {
+        report["worst"] = worst::run(worst.rounds);
     }
+    append.write_json(&report);
 }

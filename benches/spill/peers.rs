@@ -12,8 +12,9 @@ use plimsoll::zerocopy::IntoBytes;
 use queue_file::QueueFile;
 use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus};
 
+use crate::Turn;
+use crate::harness::pin;
 use crate::ticks::{expected_sum, pool, sum_of};
-use crate::{Turn, pin};
 
 /// Records of a peer: fewer, as they are slower.
 const RECORDS: u64 = 1_024_000;
@@ -23,7 +24,7 @@ const RECORDS_OF_WALRUS: u64 = 256_000;
 fn append_all(records: u64, batch: usize, mut append: impl FnMut(&[Tick])) -> Turn {
     // Many times the pool, so that batches of any length are slices of it.
     let ticks: Vec<Tick> = pool().into_iter().cycle().take(16 * batch).collect();
-    pin();
+    pin(0);
     let start = Instant::now();
     ticks.chunks(batch).cycle().take(records as usize / batch).for_each(&mut append);
     Turn { records, elapsed: start.elapsed(), waits: 0 }

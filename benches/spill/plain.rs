@@ -12,8 +12,9 @@ use plimsoll::spill::{self, SpillLog};
 use plimsoll::zerocopy::IntoBytes;
 use plimsoll::{Symbols, Tick};
 
+use crate::Turn;
+use crate::harness::pin;
 use crate::ticks::{CHUNK, RECORD, SYMBOLS, config, expected_sum, pool, sum_of};
-use crate::{Turn, pin};
 
 /// Records of the fast contenders.
 pub(crate) const RECORDS: u64 = 8_000_000;
@@ -66,7 +67,7 @@ pub(crate) fn spill_log_in_bursts(dir: &Path) -> Turn {
 fn append_in_bursts(dir: &Path, burst: usize, pause: Duration) -> Turn {
     let pool = pool();
     let (mut log, _) = open(dir);
-    pin();
+    pin(0);
     let (mut waits, mut elapsed, mut begun) = (0, Duration::ZERO, 0);
     while begun < RECORDS as usize / CHUNK {
         let end = (begun + burst / CHUNK).min(RECORDS as usize / CHUNK);
@@ -90,7 +91,7 @@ fn append_in_bursts(dir: &Path, burst: usize, pause: Duration) -> Turn {
 pub(crate) fn buffered_file(dir: &Path) -> Turn {
     let (pool, path) = (pool(), dir.join("file"));
     let mut out = BufWriter::with_capacity(BUFFER, File::create(&path).unwrap());
-    pin();
+    pin(0);
     let start = Instant::now();
     for tick in pool.iter().cycle().take(RECORDS as usize) {
         out.write_all(tick.as_bytes()).unwrap();
@@ -114,7 +115,7 @@ pub(crate) fn copy_into_map(dir: &Path) -> Turn {
     // SAFETY: nobody else knows of the file.
     let mut map = unsafe { MmapMut::map_mut(&file) }.unwrap();
     map.fill(0);
-    pin();
+    pin(0);
     let start = Instant::now();
     for (place, tick) in map.chunks_exact_mut(RECORD).zip(pool.iter().cycle()) {
         place.copy_from_slice(tick.as_bytes());

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plimsoll::spill::inspect;
+use serde_json::Value;
 
+use crate::harness::{median, on_own_thread, pin};
 use crate::plain::{RECORDS, append_chunk, open};
 use crate::ticks::{CHUNK, RECORD, expected_sum, pool, sum_of};
-use crate::{best, median, on_own_thread, pin, ratio, turn_dir};
+use crate::turn_dir;
 
-const ROUNDS: usize = 7;
 /// A frame, its records, and where they begin: of ticks.
 const FRAME: usize = 4096;
 const PER_FRAME: usize = 59;
@@ -26,25 +27,30 @@ struct Round {
     replay: Duration,
 }
 
-pub(crate) fn run() {
-    let rounds: Vec<Round> = (0..ROUNDS).map(|_| on_own_thread(round)).collect();
+pub(crate) fn run(count: usize) -> Value {
+    let rounds: Vec<Round> = (0..count).map(|_| on_own_thread(round)).collect();
     let of = |pick: fn(&Round) -> Duration| -> Vec<f64> {
         rounds.iter().map(|round| pick(round).as_secs_f64() * 1e9 / RECORDS as f64).collect()
     };
     let read = of(|round| round.read);
     let bytes_per_record = rounds[0].bytes as f64 / RECORDS as f64;
-    println!("\nreplay: {RECORDS} records of 64 bytes, {ROUNDS} rounds, all in the page cache");
+    println!("\nreplay: {RECORDS} records of 64 bytes, {count} rounds, all in the page cache");
     println!("{:<32}{:>11}{:>9}{:>10}{:>12}", "", "ns/record", "best", "GB/s", "÷ reading");
+    let mut report = serde_json::Map::new();
     for (name, mine) in [
         ("File::read, 1 MiB, and sum", read.clone()),
         ("inspect (checks all frames)", of(|round| round.inspect)),
         ("open (recovery)", of(|round| round.open)),
         ("replay, and sum", of(|round| round.replay)),
     ] {
-        let (ratio, best, median) = (ratio(&mine, &read), best(&mine), median(mine));
+        let ratios: Vec<f64> = mine.iter().zip(&read).map(|(mine, read)| mine / read).collect();
+        let (ratio, median) = (median(&ratios), median(&mine));
+        let best = mine.iter().copied().fold(f64::INFINITY, f64::min);
         let speed = bytes_per_record / median;
         println!("{name:<32}{median:>11.2}{best:>9.2}{speed:>10.2}{ratio:>12.2}");
+        report.insert(name.to_owned(), mine.into());
     }
+    report.into()
 }
 
 fn round() -> Round {
@@ -52,7 +58,7 @@ fn round() -> Round {
     fill(dir.path());
     let start = Instant::now();
     let (sum, bytes) = on_own_thread(|| {
-        pin();
+        pin(0);
         read_plainly(&dir.path().join("worker-0"))
     });
     let read = start.elapsed();
@@ -68,7 +74,7 @@ fn round() -> Round {
     let open = start.elapsed();
     assert_eq!((report.pending(), report.lost()), (RECORDS, 0));
 
-    pin();
+    pin(0);
     let (mut sum, start) = (0, Instant::now());
     while log.is_pending() {
         if log.replay(CHUNK, |replayed| sum += replayed.message.size) == 0 {

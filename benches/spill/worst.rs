@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use plimsoll::zerocopy::IntoBytes;
+use serde_json::{Value, json};
 
+use crate::harness::{on_own_thread, pin};
 use crate::plain::{BUFFER, open, wait_and_append};
 use crate::ticks::{CHUNK, pool};
-use crate::{on_own_thread, pin, turn_dir};
+use crate::turn_dir;
 
 const APPENDS: usize = 10_000_000;
-const ROUNDS: usize = 3;
 
 /// Times in nanoseconds, in buckets that are an eighth of a power of two wide, and the worst one exactly.
 struct Times {
@@ -74,13 +75,13 @@ fn faults() -> u64 {
 }
 
 fn clock_alone(_: &Path) -> Times {
-    pin();
+    pin(0);
     time_each(|_| 0)
 }
 
 fn spill_log(dir: &Path) -> Times {
     let (pool, mut log) = (pool(), open(dir).0);
-    pin();
+    pin(0);
     let times = time_each(|i| {
         let tick = &pool[i % pool.len()];
         let waits = if log.append(tick, 0) { 0 } else { wait_and_append(&mut log, tick) };
@@ -98,7 +99,7 @@ fn spill_log(dir: &Path) -> Times {
 fn buffered_file(dir: &Path) -> Times {
     let pool = pool();
     let mut out = BufWriter::with_capacity(BUFFER, File::create(dir.join("file")).unwrap());
-    pin();
+    pin(0);
     time_each(|i| {
         out.write_all(pool[i % pool.len()].as_bytes()).unwrap();
         0
@@ -107,7 +108,7 @@ fn buffered_file(dir: &Path) -> Times {
 
 type Contender = (&'static str, fn(&Path) -> Times);
 
-pub(crate) fn run() {
+pub(crate) fn run(rounds: usize) -> Value {
     let contenders: [Contender; 3] = [
         ("the clock alone", clock_alone),
         ("BufWriter, 64 KiB", buffered_file),
@@ -118,7 +119,8 @@ pub(crate) fn run() {
         "{:<32}{:>8}{:>8}{:>9}{:>10}{:>12}{:>8}{:>8}",
         "", "p50", "p99", "p99.9", "p99.99", "max", "waits", "faults"
     );
-    for round in 1..=ROUNDS {
+    let mut report = Vec::new();
+    for round in 1..=rounds {
         for (name, run) in contenders {
             let times = on_own_thread(|| run(turn_dir().path()));
             let [p50, p99, p999, p9999] = [0.5, 0.99, 0.999, 0.9999].map(|share| times.quantile(share));
@@ -127,6 +129,9 @@ pub(crate) fn run() {
                 "{name:<38}{p50:>6}{p99:>6}{p999:>8}{p9999:>10}{:>12}{:>8}{:>8}",
                 times.worst, times.waits, times.faults
             );
+            let quantiles = json!({ "p50": p50, "p99": p99, "p99.9": p999, "p99.99": p9999, "max": times.worst });
+            report.push(json!({ "name": name, "ns": quantiles, "waits": times.waits, "faults": times.faults }));
         }
     }
+    report.into()
 }
