@@ -147,8 +147,8 @@ impl<M: Message> Ingress<M> {
         worker_of(symbol, self.lanes.len())
     }
 
-    fn has_room(&self, worker: usize) -> bool {
-        self.published.is_open() && self.lanes[worker].in_flight() < self.window
+    fn has_room(&mut self, worker: usize) -> bool {
+        self.published.is_open() && self.lanes[worker].is_within(self.window)
     }
 
     #[inline(always)]

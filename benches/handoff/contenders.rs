@@ -26,6 +26,7 @@ pub(crate) struct Settings {
 
 /// A queue, and how it is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::enum_variant_names, reason = "they are called so")]
 pub(crate) enum Queue {
     /// Ours.
     Lane(WaitStrategy),
@@ -125,7 +126,7 @@ fn over_lane<S: Sink>(
                 let count = chunk.messages.len();
                 chunk.messages.iter().for_each(|tick| sink.take(tick));
                 receiver.finish(count);
-                waiter.reset();
+                waiter.worked(count);
             } else if receiver.is_done() {
                 return;
             } else {

@@ -43,7 +43,7 @@ fn serve<H: Checked>(
             }
             receiver.finish(count);
             processed += count as u64;
-            waiter.reset();
+            waiter.worked(count);
         } else if receiver.is_done() {
             return (handler, processed);
         } else {

@@ -74,7 +74,7 @@ pub fn lane<M: Copy + Send>(
     let route = (0..blocks).map(|_| AtomicU32::new(0)).collect();
     let shared = Arc::new(Shared { pool, route, counters });
     let supply = Supply::new(blocks, WARM_BYTES.div_ceil(BLOCK * size_of::<M>()));
-    let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0 };
+    let sender = Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0, finished: 0 };
     let receiver = Receiver { shared, block: 0, taken: 0, seen: 0 };
     Ok((sender, receiver))
 }
@@ -109,6 +109,8 @@ pub struct Sender<M> {
     end: u64,
     /// Messages ever written.
     sent: u64,
+    /// Messages that the receiver had finished at the last look, ≤ `sent`.
+    finished: u64,
 }
 
 impl<M: Copy + Send> Sender<M> {
@@ -118,9 +120,18 @@ impl<M: Copy + Send> Sender<M> {
         (self.sent < self.end || self.open_block()).then_some(Reserved { sender: self })
     }
 
-    /// Messages written that the receiver has not finished.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.sent - self.shared.counters.finished.load(Ordering::Acquire)
+    /// Whether fewer than `window` messages are on their way. Looks at the receiver's count only when it may matter.
+    #[inline]
+    pub(crate) fn is_within(&mut self, window: u64) -> bool {
+        self.sent - self.finished < window || {
+            self.see_finished();
+            self.sent - self.finished < window
+        }
+    }
+
+    fn see_finished(&mut self) {
+        // Acquire: pairs with the release in `finish`, so that the receiver's last look at those messages is over.
+        self.finished = self.shared.counters.finished.load(Ordering::Acquire);
     }
 
     pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
@@ -130,16 +141,15 @@ impl<M: Copy + Send> Sender<M> {
     /// Takes an empty block, and says that the next messages are in it.
     #[cold]
     fn open_block(&mut self) -> bool {
-        let shared = &*self.shared;
         if self.supply.is_dry() {
-            // Acquire: pairs with the release in `finish`, so that the receiver's last look at a block is over.
-            let finished = shared.counters.finished.load(Ordering::Acquire);
-            self.supply
-                .take_back(finished / BLOCK as u64, |run| shared.route(run * BLOCK as u64).load(Ordering::Relaxed));
+            self.see_finished();
+            let shared = &self.shared;
+            let block_of = |run| shared.route(run * BLOCK as u64).load(Ordering::Relaxed);
+            self.supply.take_back(self.finished / BLOCK as u64, block_of);
         }
         let Some(block) = self.supply.next() else { return false };
         // Relaxed: the receiver looks at it only after it has seen a message of this block published.
-        shared.route(self.sent).store(block, Ordering::Relaxed);
+        self.shared.route(self.sent).store(block, Ordering::Relaxed);
         self.first = block as usize * BLOCK;
         self.end = self.sent + BLOCK as u64;
         true

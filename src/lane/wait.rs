@@ -28,7 +28,11 @@ pub enum WaitStrategy {
     SpinThenPark,
 }
 
-/// Looks before `SpinThenYield` begins to yield and `SpinThenPark` to park: some 40 µs to 200 µs, as a pause is 10 ns to 50 ns.
+/// Messages that are not worth a look each time.
+const LITTLE: usize = 64;
+/// Pauses that let a producer get ahead: half a microsecond to two, as a pause is 10 ns to 50 ns.
+const BREATH: u32 = 48;
+/// Looks before `SpinThenYield` begins to yield and `SpinThenPark` to park: some 40 µs to 200 µs.
 const LOOKS: u32 = 4096;
 
 /// The producer's side of waiting: wakes one worker, if that is parked.
@@ -108,9 +112,16 @@ impl<'a> Waiter<'a> {
         Self { strategy, waker, looks: 0 }
     }
 
-    /// There was work: the next wait begins anew.
+    /// There was work, of so many messages. The next wait begins anew.
+    ///
+    /// A worker that is faster than its producer would look again at once, find a message or two, and take the
+    /// producer's cache line away from it for these, over and over. So when two looks in turn find something, and that is little,
+    /// it lets the producer get ahead. After a look that found nothing it does not: then messages come singly, and each counts.
     #[inline]
-    pub fn reset(&mut self) {
+    pub fn worked(&mut self, messages: usize) {
+        if self.looks == 0 && messages < LITTLE {
+            (0..BREATH).for_each(|_| std::hint::spin_loop());
+        }
         self.looks = 0;
     }
 

@@ -136,6 +136,8 @@ impl Keeper {
     pub(super) fn prepare_all(&mut self) -> Result<(), Shortage> {
         while !self.shared.ready.is_full() {
             self.prepare()?;
+            // In a flood the worker takes segments as fast as they are made: this loop may go on for long.
+            self.unmap_complete();
         }
         Ok(())
     }

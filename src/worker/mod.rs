@@ -34,6 +34,8 @@ use tally::ChunkTally;
 
 /// Messages per look at the policy.
 const CHUNK: usize = 128;
+/// Messages that are replayed without a look at the lanes, when there was nothing in them.
+const REPLAY: usize = 32;
 const _: () = assert!(CHUNK <= tally::CHUNK_MAX);
 
 /// What a worker thread is made from.
@@ -114,29 +116,31 @@ fn serve<M: Message>(
     work: &mut impl Work<M>,
 ) {
     loop {
-        let mut worked = false;
+        let mut handled = 0;
         for (lane, receiver) in receivers.iter_mut().enumerate() {
             progress.done.set(0);
             progress.lane.set(lane);
             let Some(chunk) = receiver.front(CHUNK) else { continue };
             let count = chunk.messages.len();
-            let woke = waiter.is_waiting();
+            let woke = handled == 0 && waiter.is_waiting();
             if woke {
                 counters.idle.store(false, Ordering::Relaxed);
-                waiter.reset();
             }
-            worked = true;
+            handled += count;
             work.chunk(chunk, woke);
             receiver.finish(count);
         }
+        if handled > 0 {
+            waiter.worked(handled);
+        }
         progress.done.set(0);
-        let last = !worked && receivers.iter().all(Receiver::is_done);
+        let last = handled == 0 && receivers.iter().all(Receiver::is_done);
         if work.replay(last) {
             counters.idle.store(false, Ordering::Relaxed);
-            waiter.reset();
+            waiter.worked(usize::MAX);
             continue;
         }
-        if worked {
+        if handled > 0 {
             continue;
         }
         if last && work.is_finished() {
@@ -342,7 +346,7 @@ impl<M: Message> Desk<'_, M> {
         }
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true };
         let counters = self.counters;
-        self.overflow.replay(counters, &mut self.holes, CHUNK, |Replayed { mut message, missed, .. }| {
+        self.overflow.replay(counters, &mut self.holes, REPLAY, |Replayed { mut message, missed, .. }| {
             if missed > 0 {
                 counters.gaps.add(1);
                 handler.on_gap(message.symbol(), u64::from(missed));

@@ -119,19 +119,19 @@ impl<M: Message> Overflow<M> {
         (self.live, self.spilled) = (0, 0);
     }
 
-    /// Replays as much as the worker's share allows, or a chunk where there is nothing else to do; returns whether there was
+    /// Replays as much as the worker's share allows, or a portion where there is nothing else to do; returns whether there was
     /// anything to replay.
     pub(super) fn replay(
         &mut self,
         counters: &WorkerCounters,
         holes: &mut Holes,
-        chunk: usize,
+        portion: usize,
         deliver: impl FnMut(Replayed<M>),
     ) -> bool {
         let Some(log) = &mut self.log else { return false };
         let (live, spilled) = (std::mem::take(&mut self.live), std::mem::take(&mut self.spilled));
         let share = ((live - spilled.min(live)) as f64 * self.replays_per_live) as usize;
-        let budget = if live == 0 { chunk } else { share.max(spilled + CATCH_UP) };
+        let budget = if live == 0 { portion } else { share.max(spilled + CATCH_UP) };
         let (next, replayed) = (log.replay_next(), log.replay(budget, deliver));
         let passed = log.replay_next() > next;
         self.settle(counters);
