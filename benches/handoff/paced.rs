@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Value {
             for turn in 0..QUEUES.len() {
                 let i = if round % 2 == 0 { turn } else { QUEUES.len() - 1 - turn };
                 let queue = QUEUES[i].1;
-                let (sink, _) = send(queue, tune::best(queue, 1), load, |start| Latencies::new(start, load));
+                let (sink, _) = send(queue, tune::SOONEST, load, |start| Latencies::new(start, load));
                 sink.check(load.messages);
                 for (cell, (_, quantile)) in table[i].iter_mut().zip(QUANTILES) {
                     cell.push(sink.histogram.value_at_quantile(quantile) as f64);

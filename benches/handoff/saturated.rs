@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Value {
         let load = Saturated { messages, burst };
         let rounds = Rounds::run(&names, options.rounds, |i| {
             let queue = QUEUES[i].1;
-            turn(queue, tune::best(queue, burst), load)
+            turn(queue, tune::fastest(queue, burst), load)
         });
         print(burst, &rounds);
         report[burst.to_string()] = rounds.to_json();

@@ -1,4 +1,4 @@
-//! The memory of a lane: a pool of blocks. With `ring`, which keeps its contract, the only module with unsafe code.
+//! The memory of a lane: a pool of blocks. `ring` keeps its contract.
 //!
 //! The pool itself knows nothing of who may touch what. Its contract is the lane's protocol:
 //!
@@ -33,7 +33,7 @@ pub(crate) struct Pool<M> {
 }
 
 // SAFETY: the slots are the only part that is not `Sync` by itself. The protocol above gives each slot
-// one user at a time, and handing it over is ordered by `published` and by the queues. What moves
+// one user at a time, and handing it over is ordered by `published` and `finished`. What moves
 // between threads is `M`, which is `Send`.
 unsafe impl<M: Send> Sync for Pool<M> {}
 

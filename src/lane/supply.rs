@@ -25,7 +25,7 @@ impl Supply {
 
     /// Of so many blocks, all empty.
     pub(crate) fn new(blocks: usize, warm_max: usize) -> Self {
-        let warm_max = warm_max.clamp(2, blocks);
+        let warm_max = warm_max.clamp(1, blocks);
         let mut warm = VecDeque::with_capacity(warm_max);
         warm.extend(0..warm_max as u32);
         Self { warm, warm_max, cold: (warm_max as u32..blocks as u32).rev().collect(), returned: 0 }

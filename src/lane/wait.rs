@@ -28,10 +28,14 @@ pub enum WaitStrategy {
     SpinThenPark,
 }
 
-/// Messages that are not worth a look each time.
-const LITTLE: usize = 64;
-/// Pauses that let a producer get ahead: half a microsecond to two, as a pause is 10 ns to 50 ns.
+/// Looks in turn that have found little, before a producer is let get ahead.
+const STREAK: u32 = 2;
+/// Fewer messages than this are little.
+const LITTLE: usize = 128;
+/// Pauses in which a producer gets ahead: half a microsecond to two, as a pause is 10 ns to 50 ns.
 const BREATH: u32 = 48;
+/// Messages that they must bring. They would, from 30 million a second.
+const WORTH: usize = 16;
 /// Looks before `SpinThenYield` begins to yield and `SpinThenPark` to park: some 40 µs to 200 µs.
 const LOOKS: u32 = 4096;
 
@@ -69,7 +73,7 @@ impl Waker {
             } else {
                 compiler_fence(Ordering::SeqCst)
             }
-            if self.parked.load(Ordering::Relaxed) {
+            if self.parked.load(Ordering::Acquire) {
                 self.wake();
             }
         }
@@ -84,7 +88,8 @@ impl Waker {
 
     /// Parks the calling worker, unless there is something to do after all.
     fn park(&self, ready: impl Fn() -> bool) {
-        self.parked.store(true, Ordering::Relaxed);
+        // Release: who sees it sees `thread`, too.
+        self.parked.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         let ordered = self.fences || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
         if !ordered {
@@ -103,23 +108,29 @@ pub struct Waiter<'a> {
     strategy: WaitStrategy,
     waker: &'a Waker,
     looks: u32,
+    /// Looks in turn that have found little.
+    streak: u32,
 }
 
 impl<'a> Waiter<'a> {
     /// Make it on the worker's own thread.
     pub fn new(strategy: WaitStrategy, waker: &'a Waker) -> Self {
         waker.thread.get_or_init(std::thread::current);
-        Self { strategy, waker, looks: 0 }
+        Self { strategy, waker, looks: 0, streak: 0 }
     }
 
     /// There was work, of so many messages. The next wait begins anew.
     ///
-    /// A worker that is faster than its producer would look again at once, find a message or two, and take the
-    /// producer's cache line away from it for these, over and over. So when two looks in turn find something, and that is little,
-    /// it lets the producer get ahead. After a look that found nothing it does not: then messages come singly, and each counts.
+    /// A worker that is faster than a producer in full flow would look again at once, find a message or three, and take the
+    /// producer's cache line away from it for these, over and over. So when several looks in turn have found but little,
+    /// it lets the producer get ahead, as long as that brings more. Where messages come singly each counts, and it does not.
     #[inline]
     pub fn worked(&mut self, messages: usize) {
-        if self.looks == 0 && messages < LITTLE {
+        let had_breath = self.streak >= STREAK;
+        let goes_on = self.looks == 0 && messages < LITTLE && (!had_breath || messages >= WORTH);
+        // A single one is no sign of full flow.
+        self.streak = if goes_on { self.streak.saturating_add(u32::from(messages > 1)) } else { 0 };
+        if self.streak >= STREAK {
             (0..BREATH).for_each(|_| std::hint::spin_loop());
         }
         self.looks = 0;
