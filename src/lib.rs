@@ -85,6 +85,7 @@ pub mod spill;
 mod symbols;
 mod telemetry;
 mod tick;
+pub mod tuning;
 mod worker;
 
 pub use degradation::{

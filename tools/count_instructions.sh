@@ -7,7 +7,7 @@
 # examples/instructions.rs is run under callgrind with N messages and with 2N: the difference, divided by N, is free of what starting
 # and ending cost. A producer's counts are those of one function of that program. A worker's are those of its whole thread: of its lane,
 # the policy, priorities, verdicts and counters, and the latency sample once a block. It never waits meanwhile, but for
-# 256 looks at most at an empty lane when it starts: 50 000 instructions or so, once, which with few messages would be seen.
+# 4096 looks at most at an empty lane when it starts: 50 000 instructions or so, once, which with few messages would be seen.
 #
 # Under valgrind the clock is a system call, whose work in the kernel is not counted.
 set -euo pipefail

@@ -49,7 +49,7 @@ pub(crate) fn run<S: Sink>(
     sink: impl FnOnce(Instant) -> S,
 ) -> (S, Duration) {
     // Time for the consumer to start and to run dry. Not counted.
-    let start = Instant::now() + Duration::from_millis(2);
+    let start = Instant::now() + Duration::from_millis(20);
     let sink = sink(start);
     match queue {
         Queue::Lane(wait) => over_lane(wait, settings, start, load, sink),

@@ -13,7 +13,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 /// |---|---|---|
 /// | `BusySpin` | the pause between two looks, 10 ns to 50 ns | a whole core |
 /// | `SpinThenYield` | the same, if no other thread wants the core | a core that others may borrow |
-/// | `SpinThenPark` | the same at first, then a thread wake-up (some 10 µs) | next to nothing |
+/// | `SpinThenPark` | the same at first, then a thread wake-up (10 µs to 60 µs) | next to nothing |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum, serde::Deserialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]

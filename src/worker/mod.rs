@@ -26,7 +26,7 @@ use crate::lane::{Chunk, Receiver, WaitStrategy, Waiter, Waker};
 use crate::ledger::WorkerCounters;
 use crate::message::{Message, wall_clock_ns};
 use crate::spill::Replayed;
-use crate::symbols::Symbols;
+use crate::symbols::{Symbols, TierTable};
 
 pub(crate) use overflow::Overflow;
 use overflow::Spilled;
@@ -247,9 +247,7 @@ impl<M: Message> Desk<'_, M> {
     }
 
     /// Gives each message of a chunk its verdict and carries it out.
-    ///
-    /// A function of its own: within the thread's, its loop would run short of registers.
-    #[inline(never)]
+    #[inline]
     fn decide<H: Handler<M>, const ENRICH: bool>(
         &mut self,
         handler: &mut H,
@@ -259,22 +257,14 @@ impl<M: Message> Desk<'_, M> {
     ) {
         self.overflow.begin(chunk.messages.len());
         let reason = ShedReason::at(policy.level);
-        let mut tally = ChunkTally::new(self.counters, &self.progress.done, reason, ENRICH);
+        let tally = ChunkTally::new(self.counters, &self.progress.done, reason, ENRICH);
         // In calm weather nothing is shed, no hole is open, and nothing waits in the spill log; and none of that can
         // begin within such a chunk.
         let calm = policy.processes_all() && chunk.missed.is_none() && !self.holes.any() && !self.overflow.is_pending();
         if calm {
-            let tiers = self.symbols.tier_table();
-            for message in chunk.messages {
-                let one = tally::one_of(message, tiers);
-                if ENRICH {
-                    handler.enrich(message, context);
-                }
-                handler.process(message, context);
-                tally.processed += one;
-            }
+            process_all::<_, _, ENRICH>(handler, chunk.messages, self.symbols.tier_table(), context, tally);
         } else {
-            self.decide_each::<H, ENRICH>(handler, chunk, policy, context, &mut tally);
+            self.decide_each::<H, ENRICH>(handler, chunk, policy, context, tally);
         }
     }
 
@@ -286,7 +276,7 @@ impl<M: Message> Desk<'_, M> {
         chunk: Chunk<'_, M>,
         policy: &Policy,
         context: &Context,
-        tally: &mut ChunkTally<'_>,
+        mut tally: ChunkTally<'_>,
     ) {
         let row = *policy.row();
         let tiers = self.symbols.tier_table();
@@ -370,6 +360,27 @@ impl<M: Message> Desk<'_, M> {
         }
         // The wall clock, since that is what feeds and network cards stamp. A step back counts as 0.
         self.counters.latency[priority].record(wall_clock_ns().saturating_sub(received));
+    }
+}
+
+/// Hands all messages of a chunk to the handler, and counts them.
+///
+/// A function of its own: within the thread's, its loop would run short of registers.
+#[inline(never)]
+fn process_all<M: Message, H: Handler<M>, const ENRICH: bool>(
+    handler: &mut H,
+    messages: &mut [M],
+    tiers: TierTable<'_>,
+    context: &Context,
+    mut tally: ChunkTally<'_>,
+) {
+    for message in messages {
+        let one = tally::one_of(message, tiers);
+        if ENRICH {
+            handler.enrich(message, context);
+        }
+        handler.process(message, context);
+        tally.processed += one;
     }
 }
 

@@ -13,9 +13,15 @@ const BITS: usize = 16;
 pub(super) const CHUNK_MAX: usize = (1 << BITS) - 1;
 
 /// By a tier's number, which is that of its priority, a 1 in the place of its count.
-static ONE: [u64; 4] = [1, 1 << BITS, 1 << (2 * BITS), 1 << (3 * BITS)];
+///
+/// As long as there are values of a byte, so that a tier's number needs no check.
+static ONE: [u64; 256] = {
+    let mut one = [0; 256];
+    (one[0], one[1], one[2], one[3]) = (1, 1 << BITS, 1 << (2 * BITS), 1 << (3 * BITS));
+    one
+};
 /// The same for reference data, which is of one priority whatever the tier.
-static ONE_LOW: [u64; 4] = [1 << (MessagePriority::Low.index() * BITS); 4];
+static ONE_LOW: [u64; 256] = [1 << (MessagePriority::Low.index() * BITS); 256];
 
 /// A 1 in the place of the count of a message's priority.
 ///
@@ -23,7 +29,7 @@ static ONE_LOW: [u64; 4] = [1 << (MessagePriority::Low.index() * BITS); 4];
 #[inline(always)]
 pub(super) fn one_of<M: Message>(message: &M, tiers: TierTable<'_>) -> u64 {
     let ones = if matches!(message.data_type(), DataType::ReferenceData) { &ONE_LOW } else { &ONE };
-    ones[usize::from(tiers.tier_number(tiers.slot(message.symbol())) & 3)]
+    ones[usize::from(tiers.tier_number(tiers.slot(message.symbol())))]
 }
 
 /// A 1 in the place of this priority's, or tier's, count.
