@@ -39,6 +39,21 @@ pub(crate) enum Queue {
     Buffers,
 }
 
+/// Ours first; then the peers; and what no queue can be faster than.
+pub(crate) const QUEUES: [(&str, Queue); 9] = [
+    ("lane, busy spin", Queue::Lane(WaitStrategy::BusySpin)),
+    ("lane, spin then yield", Queue::Lane(WaitStrategy::SpinThenYield)),
+    ("lane, spin then park", Queue::Lane(WaitStrategy::SpinThenPark)),
+    ("crossbeam ArrayQueue", Queue::ArrayQueue),
+    ("crossbeam channel", Queue::CrossbeamChannel),
+    ("rtrb, chunks", Queue::RtrbChunks),
+    ("disruptor, batches", Queue::Disruptor),
+    ("std sync_channel", Queue::SyncChannel),
+    ("limit: buffers of 64 Ki", Queue::Buffers),
+];
+pub(crate) const LIMIT: usize = QUEUES.len() - 1;
+pub(crate) const PEERS: std::ops::Range<usize> = 3..LIMIT;
+
 /// Sends a load through a queue. Returns the consumer's findings and the time from the first message sent to the last one taken.
 ///
 /// `sink` is made when all is ready, with the time of the start.

@@ -1,9 +1,8 @@
 //! At an even pace, in an open loop.
 
-use plimsoll::WaitStrategy;
 use serde_json::{Value, json};
 
-use crate::contenders::{Queue, run as send};
+use crate::contenders::{LIMIT, PEERS, QUEUES as ALL, Queue, run as send};
 use crate::harness::{Options, median, quantile};
 use crate::load::{Latencies, Paced};
 use crate::tune;
@@ -11,18 +10,8 @@ use crate::tune;
 const RATES: [u64; 3] = [100_000, 1_000_000, 5_000_000];
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
-/// Ours first.
-const QUEUES: [(&str, Queue); 8] = [
-    ("lane, busy spin", Queue::Lane(WaitStrategy::BusySpin)),
-    ("lane, spin then yield", Queue::Lane(WaitStrategy::SpinThenYield)),
-    ("lane, spin then park", Queue::Lane(WaitStrategy::SpinThenPark)),
-    ("crossbeam ArrayQueue", Queue::ArrayQueue),
-    ("crossbeam channel", Queue::CrossbeamChannel),
-    ("rtrb, chunks", Queue::RtrbChunks),
-    ("disruptor, batches", Queue::Disruptor),
-    ("std sync_channel", Queue::SyncChannel),
-];
-const PEERS: std::ops::Range<usize> = 3..QUEUES.len();
+/// All but the limit, which is no queue.
+const QUEUES: &[(&str, Queue)] = ALL.split_at(LIMIT).0;
 
 /// Latencies in ns: by contender, by quantile, by round.
 type Table = Vec<Vec<Vec<f64>>>;

@@ -1,30 +1,14 @@
 //! As fast as it goes.
 
-use plimsoll::WaitStrategy;
 use serde_json::{Value, json};
 
-use crate::contenders::{Queue, Settings, run as send};
+use crate::contenders::{LIMIT, PEERS, QUEUES, Queue, Settings, run as send};
 use crate::harness::{Options, Rounds};
 use crate::load::{Saturated, Sums};
 use crate::tune;
 
 pub(crate) const BURSTS: [u64; 4] = [1, 8, 32, 256];
 const MESSAGES: u64 = 4_000_000;
-
-/// Ours first; then the peers; and what no queue can be faster than.
-const QUEUES: [(&str, Queue); 9] = [
-    ("lane, busy spin", Queue::Lane(WaitStrategy::BusySpin)),
-    ("lane, spin then yield", Queue::Lane(WaitStrategy::SpinThenYield)),
-    ("lane, spin then park", Queue::Lane(WaitStrategy::SpinThenPark)),
-    ("crossbeam ArrayQueue", Queue::ArrayQueue),
-    ("crossbeam channel", Queue::CrossbeamChannel),
-    ("rtrb, chunks", Queue::RtrbChunks),
-    ("disruptor, batches", Queue::Disruptor),
-    ("std sync_channel", Queue::SyncChannel),
-    ("limit: buffers of 64 Ki", Queue::Buffers),
-];
-const LIMIT: usize = QUEUES.len() - 1;
-const PEERS: std::ops::Range<usize> = 3..LIMIT;
 
 /// Nanoseconds a message.
 pub(crate) fn turn(queue: Queue, settings: Settings, load: Saturated) -> f64 {
