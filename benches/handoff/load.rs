@@ -54,31 +54,55 @@ impl Load for Saturated {
     }
 }
 
+/// How many messages have come, and whether in order.
+#[derive(Debug)]
+struct Arrivals {
+    taken: u64,
+    ordered: bool,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { taken: 0, ordered: true }
+    }
+}
+
+impl Arrivals {
+    #[inline(always)]
+    fn take(&mut self, tick: &Tick) {
+        self.ordered &= tick.sequence == self.taken;
+        self.taken += 1;
+    }
+
+    fn check(&self, messages: u64) {
+        let Self { taken, ordered } = self;
+        assert!(*ordered && *taken == messages, "{taken} of {messages} came, in order: {ordered}");
+    }
+}
+
 /// Sums sizes by symbol, and watches over the order.
 #[derive(Debug)]
 pub(crate) struct Sums {
-    taken: u64,
-    ordered: bool,
+    arrivals: Arrivals,
     sums: [u64; SYMBOLS],
 }
 
 impl Default for Sums {
     fn default() -> Self {
-        Self { taken: 0, ordered: true, sums: [0; SYMBOLS] }
+        Self { arrivals: Arrivals::default(), sums: [0; SYMBOLS] }
     }
 }
 
 impl Sink for Sums {
     #[inline(always)]
     fn take(&mut self, tick: &Tick) {
-        self.ordered &= tick.sequence == self.taken;
-        self.taken += 1;
+        self.arrivals.take(tick);
         self.sums[tick.symbol.index() % SYMBOLS] += tick.size;
     }
 
     #[inline(always)]
     fn taken(&self) -> u64 {
-        self.taken
+        self.arrivals.taken
     }
 }
 
@@ -86,12 +110,7 @@ impl Sums {
     /// # Panics
     /// When a message is missing, out of order, or not what was sent.
     pub(crate) fn check(&self, messages: u64) {
-        assert!(
-            self.ordered && self.taken == messages,
-            "{} of {messages} came, in order: {}",
-            self.taken,
-            self.ordered
-        );
+        self.arrivals.check(messages);
         assert_eq!(self.sums.iter().sum::<u64>(), messages * (messages - 1) / 2);
     }
 }
@@ -134,34 +153,27 @@ impl Load for Paced {
 pub(crate) struct Latencies {
     start: Instant,
     ns_per_message: f64,
-    ordered: bool,
-    taken: u64,
+    arrivals: Arrivals,
     pub(crate) histogram: Histogram<u64>,
 }
 
 impl Latencies {
     pub(crate) fn new(start: Instant, load: Paced) -> Self {
         let histogram = Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap();
-        Self { start, ns_per_message: 1e9 / load.per_second as f64, ordered: true, taken: 0, histogram }
+        Self { start, ns_per_message: 1e9 / load.per_second as f64, arrivals: Arrivals::default(), histogram }
     }
 
     /// # Panics
     /// When a message is missing or out of order.
     pub(crate) fn check(&self, messages: u64) {
-        assert!(
-            self.ordered && self.taken == messages,
-            "{} of {messages} came, in order: {}",
-            self.taken,
-            self.ordered
-        );
+        self.arrivals.check(messages);
     }
 }
 
 impl Sink for Latencies {
     #[inline(always)]
     fn take(&mut self, tick: &Tick) {
-        self.ordered &= tick.sequence == self.taken;
-        self.taken += 1;
+        self.arrivals.take(tick);
         // Due when the count of due messages reaches this one's.
         let due = (tick.sequence + 1) as f64 * self.ns_per_message;
         let late = self.start.elapsed().as_nanos() as f64 - due;
@@ -170,6 +182,6 @@ impl Sink for Latencies {
 
     #[inline(always)]
     fn taken(&self) -> u64 {
-        self.taken
+        self.arrivals.taken
     }
 }

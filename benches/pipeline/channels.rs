@@ -6,12 +6,13 @@
 use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use plimsoll::spill::worker_of;
 use plimsoll::{DegradationLevel, Tick};
 
 use crate::handlers::Checked;
 use crate::harness::pin;
 use crate::load::{CAPACITY, Load, Seeds};
-use crate::peer::{Desk, Ended, spawn, worker_of};
+use crate::peer::{Desk, Ended, spawn};
 use crate::race::{Outlet, Turn, pause, race};
 
 type Level = Arc<Mutex<DegradationLevel>>;

@@ -11,12 +11,6 @@ use plimsoll::{Context, DegradationLevel, MessagePriority, SymbolId, Tick, TickK
 use crate::handlers::{Checked, Seen, context};
 use crate::load::Load;
 
-/// The worker of a symbol. A multiplication, where a division would do, too.
-#[inline]
-pub(crate) fn worker_of(symbol: SymbolId, workers: usize) -> usize {
-    ((u64::from(symbol.get().wrapping_mul(0x9E37_79B9)) * workers as u64) >> 32) as usize
-}
-
 /// What is decided from.
 pub(crate) struct Rules {
     /// Index of the priority of each symbol's trades and quotes.

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam::utils::CachePadded;
 use disruptor::{BusySpin, Polling, Producer, build_multi_producer, build_single_producer};
+use plimsoll::spill::worker_of;
 use plimsoll::{SymbolId, Tick};
 
 use crate::handlers::Checked;
 use crate::harness::pin;
 use crate::load::{CAPACITY, Load, Seeds};
-use crate::peer::{Desk, Ended, spawn, worker_of};
+use crate::peer::{Desk, Ended, spawn};
 use crate::race::{Outlet, Turn, pause, race};
 
 type Level = Arc<CachePadded<AtomicU8>>;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crossbeam::utils::CachePadded;
+use plimsoll::spill::worker_of;
 use plimsoll::{DegradationLevel, Tick};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::error::TrySendError;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc::{PermitIterator, Receiver, Sender, channel};
 use crate::handlers::Checked;
 use crate::harness::pin;
 use crate::load::{CAPACITY, Load, Seeds};
-use crate::peer::{Desk, Ended, worker_of};
+use crate::peer::{Desk, Ended};
 use crate::race::{Outlet, Turn, pause, race};
 
 type Level = Arc<CachePadded<AtomicU8>>;
