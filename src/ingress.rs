@@ -50,6 +50,9 @@ pub struct Ingress<M: Message> {
     symbols: Arc<Symbols>,
     /// Messages of each symbol that were not accepted since its last accepted one.
     holes: Holes,
+    /// Lanes, by worker, whose next message is the first after a hole in the feed; and how many lanes that are.
+    feed_gaps: Box<[bool]>,
+    open_feed_gaps: usize,
     offered: u64,
     offered_total: Arc<CachePadded<Tally>>,
     /// How many unfinished messages a lane may hold for `offer_wait` to go on.
@@ -72,8 +75,10 @@ impl<M: Message> Ingress<M> {
         window: u64,
     ) -> Self {
         let holes = Holes::new(symbols.capacity() + 1);
+        let feed_gaps = vec![false; lanes.len()].into_boxed_slice();
         let lanes = lanes.into_boxed_slice();
-        Self { lanes, published, symbols, holes, offered: 0, offered_total, window }
+        let open_feed_gaps = 0;
+        Self { lanes, published, symbols, holes, feed_gaps, open_feed_gaps, offered: 0, offered_total, window }
     }
 
     /// Offers a message. Never blocks, allocates or calls the system, except to wake a worker that is parked.
@@ -137,6 +142,21 @@ impl<M: Message> Ingress<M> {
         }
     }
 
+    /// Says that the feed has lost `missed` messages here, before it could tell whose they are: every worker's handler is told, by
+    /// [`Handler::on_feed_gap`](crate::Handler::on_feed_gap), after it has finished what was offered before, and before it gets
+    /// anything that is offered after this.
+    pub fn note_gap(&mut self, missed: u64) {
+        if missed == 0 {
+            return;
+        }
+        self.flush();
+        for lane in &mut self.lanes {
+            lane.tell_feed_gap(missed);
+        }
+        self.feed_gaps.fill(true);
+        self.open_feed_gaps = self.feed_gaps.len();
+    }
+
     /// Whether the pipeline is ending, so that nothing will be accepted any more.
     pub fn is_closed(&self) -> bool {
         self.published.is_closed()
@@ -155,8 +175,10 @@ impl<M: Message> Ingress<M> {
     fn push(&mut self, worker: usize, message: M) -> Offer {
         let symbol = message.symbol();
         let Some(mut reserved) = self.lanes[worker].reserve() else { return self.miss(worker, symbol, Offer::Full) };
-        if self.holes.any() {
-            note_hole(&mut reserved, &mut self.holes, self.symbols.slot(symbol));
+        if self.holes.any() | (self.open_feed_gaps > 0) {
+            let feed_gap = std::mem::take(&mut self.feed_gaps[worker]);
+            self.open_feed_gaps -= usize::from(feed_gap);
+            note_hole(&mut reserved, &mut self.holes, self.symbols.slot(symbol), feed_gap);
         }
         if reserved.write(message) {
             self.flush();
@@ -176,12 +198,12 @@ impl<M: Message> Ingress<M> {
     }
 }
 
-/// Notes what a symbol has missed beside its next message.
+/// Notes what a symbol, or the feed, has missed beside the next message.
 #[cold]
-fn note_hole<M: Message>(reserved: &mut Reserved<'_, M>, holes: &mut Holes, slot: usize) {
+fn note_hole<M: Message>(reserved: &mut Reserved<'_, M>, holes: &mut Holes, slot: usize, feed_gap: bool) {
     let missed = holes.take(slot);
-    if missed > 0 {
-        reserved.note_missed(missed);
+    if missed > 0 || feed_gap {
+        reserved.note(missed, feed_gap);
     }
 }
 

@@ -242,7 +242,7 @@ impl WorkerLedger {
         let in_flight = sum(LaneCounters::in_flight);
         let shed_by = ShedCounts(worker.shed.each_ref().map(|reasons| reasons.each_ref().map(Tally::get)));
         Self {
-            accepted: sum(|lane| lane.published.load(Ordering::Acquire)),
+            accepted: sum(|lane| lane.sent.published.load(Ordering::Acquire)),
             refused: sum(|lane| lane.refused.get()),
             full: sum(|lane| lane.full.get()),
             processed_live: worker.processed.iter().map(Tally::get).sum(),

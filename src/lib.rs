@@ -74,6 +74,8 @@ mod holes;
 mod ingress;
 mod lane;
 mod ledger;
+#[cfg(feature = "feeds")]
+pub mod market;
 mod message;
 mod monitor;
 mod pipeline;
@@ -104,7 +106,7 @@ pub use price::{Price, PriceError};
 pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};
 pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};
 pub use telemetry::{Labels, LatencySnapshot, Telemetry};
-pub use tick::{Side, Tick, TickKind};
+pub use tick::{Side, Tick, TickKind, flags};
 pub use zerocopy;
 
 /// Parts that the benches measure by themselves. Not for use: they change without notice.

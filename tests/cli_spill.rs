@@ -89,7 +89,7 @@ fn ls_lists_segments_and_what_waits() {
     let words: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(words[..2], ["0", "1"]);
     assert!(words[2].starts_with("20") && words[2].ends_with('Z'), "{}", lines[1]);
-    assert_eq!(words[3..].join(" "), "64.0 KiB 14 826 0 to 825 plimsoll.tick.v1 of 64 bytes");
+    assert_eq!(words[3..].join(" "), "64.0 KiB 14 826 0 to 825 plimsoll.tick.v2 of 64 bytes");
     assert!(lines[3].contains(" 348  1652 to 1999 "), "{}", lines[3]);
     assert_eq!(lines[4], "worker 0: replay from 0, end 2 000, 2 000 pending, 0 lost");
     assert_eq!(lines[5], "total: 3 segments, 160.0 KiB on disk, 2 000 pending, 0 lost");

@@ -233,7 +233,7 @@ fn records_of_another_type_are_refused_and_left_alone() {
     for error in errors {
         let text = error.to_string();
         assert!(matches!(error, SpillError::Foreign { .. }));
-        assert!(text.contains("plimsoll.tick.v1 of 64 bytes") && text.contains("Other of 64 bytes"), "{text}");
+        assert!(text.contains("plimsoll.tick.v2 of 64 bytes") && text.contains("Other of 64 bytes"), "{text}");
     }
     let mut left = read_files(dir.path());
     left.remove(&PathBuf::from("lock"));

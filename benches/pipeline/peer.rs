@@ -67,7 +67,7 @@ impl<H: Checked> Desk<H> {
         let low = MessagePriority::Low.index();
         let priority = match tick.kind {
             TickKind::Reference => low,
-            TickKind::Trade | TickKind::Quote => usize::from(self.rules.priorities[tick.symbol.index()] & 3),
+            _ => usize::from(self.rules.priorities[tick.symbol.index()] & 3),
         };
         if self.rules.keeps[level][priority] {
             let context = &self.rules.contexts[level];

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use plimsoll::source::Source;
+use plimsoll::source::{FeedCount, FeedCounters};
 
 /// How often the bar is drawn at most.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,10 +27,9 @@ impl Progress {
         Self { bar, next: Instant::now() }
     }
 
-    pub(crate) fn show(&mut self, source: &dyn Source, message: impl FnOnce() -> String) {
+    pub(crate) fn show(&mut self, counters: &FeedCounters, message: impl FnOnce() -> String) {
         if self.is_due() {
-            let (read, total) = source.position();
-            self.draw(read, total, message());
+            self.draw(counters.get(FeedCount::Bytes), counters.get(FeedCount::BytesTotal), message());
         }
     }
 

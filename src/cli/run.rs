@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll::source::{AsxSource, OnBadRow, Pace, PumpEnd, Source, pump};
+use plimsoll::source::{AsxSource, FeedCount, FeedCounters, OnMalformed, Pace, PumpEnd, Source, pump};
 use plimsoll::{BarsHandler, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
 use super::metrics_server::MetricsServer;
@@ -46,9 +46,9 @@ pub(crate) struct Arguments {
     /// At `max` the feed waits where the pipeline is behind. At any other pace it does not: what is not accepted is gone.
     #[arg(long, default_value = "max")]
     pace: Pace,
-    /// What to do about a malformed row
-    #[arg(long, value_enum, default_value = "stop")]
-    on_bad_row: OnBadRow,
+    /// What to do about a malformed message or row
+    #[arg(long, value_enum, default_value = "stop", alias = "on-bad-row")]
+    on_malformed: OnMalformed,
     /// Worker threads [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let symbols = Arc::new(Symbols::new(config.symbol_tiers(), Symbols::DEFAULT_CAPACITY));
     let Format::Asx = arguments.format;
     // All that can fail comes before the start, which begins to replay what an earlier run has left in the spill log.
-    let mut source = AsxSource::open(&arguments.input, &symbols, arguments.on_bad_row)?;
+    let mut source = AsxSource::open(&arguments.input, &symbols, arguments.on_malformed)?;
     let bars_file = OutputFile::create(&arguments.bars)?;
     let ledger_file = arguments.ledger.as_deref().map(OutputFile::create).transpose()?;
     let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
@@ -111,8 +111,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let start = Instant::now();
     let mut progress = Progress::new();
     let mut ingress = pipeline.ingress().expect("the builder's default is one producer");
-    let moved = pump(&mut source, &mut ingress, arguments.pace, |source| {
-        progress.show(source, || pipeline.level().to_string());
+    let counters = Arc::clone(source.counters());
+    let moved = pump(&mut source, &mut ingress, arguments.pace, || {
+        progress.show(&counters, || pipeline.level().to_string());
         if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(ingress);
@@ -125,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         Ok(finished) => finished.ledger.clone(),
         Err(error) => (*error.ledger).clone(),
     };
-    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &source));
+    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &counters));
     let mut text = summary::ledger(&ledger, spill.is_some());
     let bars_written = match ended {
         Ok(finished) => {
@@ -141,8 +142,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if let Some(spill) = &spill {
         text += &spilling::left(&spill.dir, &ledger);
     }
-    if source.skipped_rows() > 0 {
-        text += &format!("skipped rows     {}\n", summary::grouped(source.skipped_rows()));
+    if counters.get(FeedCount::Malformed) > 0 {
+        text += &format!("skipped rows     {}\n", summary::grouped(counters.get(FeedCount::Malformed)));
     }
     text += &summary::rate(ledger.processed(), elapsed);
     let printed = io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout);
@@ -182,8 +183,8 @@ pub(super) fn write_bars(file: OutputFile, handlers: Vec<BarsHandler>, symbols: 
     file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))
 }
 
-fn write_ledger(file: OutputFile, ledger: &Ledger, source: &dyn Source) -> Result<(), CliError> {
-    let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, source));
+fn write_ledger(file: OutputFile, ledger: &Ledger, counters: &FeedCounters) -> Result<(), CliError> {
+    let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, counters));
     let json = json.map_err(|error| CliError::Runtime(format!("ledger: {error}")))?;
     file.finish(|out| writeln!(out, "{json}"))
 }
@@ -201,7 +202,7 @@ struct LedgerFile<'a> {
 }
 
 impl<'a> LedgerFile<'a> {
-    fn of(ledger: &'a Ledger, source: &dyn Source) -> Self {
+    fn of(ledger: &'a Ledger, counters: &FeedCounters) -> Self {
         let mut shed_by: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for (tier, reason, count) in ledger.shed_by.iter().filter(|cell| cell.2 > 0) {
             shed_by.entry(tier.label()).or_default().insert(reason.label(), count);
@@ -210,7 +211,7 @@ impl<'a> LedgerFile<'a> {
             ledger,
             processed: ledger.processed(),
             balanced: ledger.check().is_ok(),
-            skipped_rows: source.skipped_rows(),
+            skipped_rows: counters.get(FeedCount::Malformed),
             shed_by,
         }
     }

@@ -5,12 +5,13 @@ use std::num::NonZeroU64;
 use super::{Context, Handler};
 use crate::message::SymbolId;
 use crate::price::{Price, divide_half_even};
-use crate::tick::{Tick, TickKind};
+use crate::tick::{Tick, TickKind, flags};
 
 /// Makes bars from trades, by event time. Enrichment adds the quote that was in force.
 ///
 /// A trade belongs to the interval that its event time falls into: `start ≤ event < start + interval`, starts
-/// being multiples of the interval since the Unix epoch. All trades count. Bars stay in memory until
+/// being multiples of the interval since the Unix epoch. All trades count but those that are not
+/// [printable](crate::flags::NOT_PRINTABLE). Bars stay in memory until
 /// they are taken with [`into_bars`](Self::into_bars); its tables are as long as the highest symbol id.
 ///
 /// Quotes are remembered by [`enrich`](Handler::enrich) alone. So a bar tells mid, spread and the vwap's deviation only if
@@ -184,12 +185,13 @@ impl Handler<Tick> for BarsHandler {
         let start_ns = tick.event_ns - tick.event_ns % self.interval_ns;
         let symbol = self.symbol(tick.symbol);
         match tick.kind {
+            TickKind::Trade if tick.has(flags::NOT_PRINTABLE) => {}
             TickKind::Trade => {
                 let quote = symbol.quote;
                 symbol.bar(start_ns, tick).add(tick, context.enriched(), quote);
             }
             TickKind::Quote if !context.enriched() => symbol.quote = None,
-            TickKind::Quote | TickKind::Reference => {}
+            TickKind::Quote | TickKind::Reference | TickKind::Order | TickKind::TradeBreak => {}
         }
     }
 

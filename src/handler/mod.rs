@@ -3,6 +3,7 @@
 mod bars;
 #[cfg(feature = "feeds")]
 mod bars_csv;
+mod book;
 
 use crate::degradation::DegradationLevel;
 use crate::message::{Message, SymbolId};
@@ -33,6 +34,14 @@ pub trait Handler<M: Message>: Send + 'static {
     /// turned away from a full lane. Called once, before the symbol's next processed message of the same producer.
     fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
         let _ = (symbol, missed);
+    }
+
+    /// The feed itself has lost `missed` messages, and nobody knows of which symbols: any of them may have a hole here.
+    ///
+    /// Called once on every worker, between its live messages, at the hole's place. Messages that were offered before the hole, and
+    /// wait in the spill log, come after it.
+    fn on_feed_gap(&mut self, missed: u64) {
+        let _ = missed;
     }
 }
 

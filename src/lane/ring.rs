@@ -15,8 +15,8 @@ use crate::ledger::Tally;
 /// What the monitor and the ledger see of a lane. Each counter has one writer.
 #[derive(Debug, Default)]
 pub(crate) struct LaneCounters {
-    /// Messages ever published. Written by the sender; the hand-off itself.
-    pub(crate) published: CachePadded<AtomicU64>,
+    /// Written by the sender; the hand-off itself.
+    pub(crate) sent: CachePadded<SentCounters>,
     /// Messages that the receiver is done with. Written by the receiver.
     pub(crate) finished: CachePadded<AtomicU64>,
     /// Offers refused by the gate. Written by the sender.
@@ -29,12 +29,21 @@ pub(crate) struct LaneCounters {
     pub(crate) capacity: u64,
 }
 
+/// What a receiver that waits looks at: one cache line.
+#[derive(Debug, Default)]
+pub(crate) struct SentCounters {
+    /// Messages ever published.
+    pub(crate) published: AtomicU64,
+    /// Messages that the feed has lost, nobody knows whose.
+    feed_missed: AtomicU64,
+}
+
 impl LaneCounters {
     /// Messages published and not yet finished.
     pub(crate) fn in_flight(&self) -> u64 {
         // Finished first: it can only have grown by the time `published` is read.
         let finished = self.finished.load(Ordering::Acquire);
-        self.published.load(Ordering::Acquire).saturating_sub(finished)
+        self.sent.published.load(Ordering::Acquire).saturating_sub(finished)
     }
 }
 
@@ -74,9 +83,18 @@ pub fn lane<M: Copy + Send>(
     let route = (0..blocks).map(|_| AtomicU32::new(0)).collect();
     let shared = Arc::new(Shared { pool, route, counters });
     let supply = Supply::new(blocks, WARM_BYTES.div_ceil(BLOCK * size_of::<M>()));
-    let sender =
-        Sender { shared: Arc::clone(&shared), waker, supply, first: 0, end: 0, sent: 0, published: 0, finished: 0 };
-    let receiver = Receiver { shared, block: 0, taken: 0, seen: 0 };
+    let sender = Sender {
+        shared: Arc::clone(&shared),
+        waker,
+        supply,
+        first: 0,
+        end: 0,
+        sent: 0,
+        published: 0,
+        finished: 0,
+        feed_missed: 0,
+    };
+    let receiver = Receiver { shared, block: 0, taken: 0, seen: 0, feed_missed: 0 };
     Ok((sender, receiver))
 }
 
@@ -114,6 +132,8 @@ pub struct Sender<M> {
     published: u64,
     /// Messages that the receiver had finished at the last look, ≤ `sent`.
     finished: u64,
+    /// Messages that the feed has lost, as far as the receiver was told.
+    feed_missed: u64,
 }
 
 impl<M: Copy + Send> Sender<M> {
@@ -177,9 +197,10 @@ impl<M: Copy + Send> Reserved<'_, M> {
         self.sender.first + self.sender.sent as usize % BLOCK
     }
 
-    /// Notes that `missed` messages of its symbol are missing before the next one.
-    pub(crate) fn note_missed(&mut self, missed: u32) {
-        self.sender.shared.pool.note(self.slot(), missed);
+    /// Notes that `missed` messages of its symbol are missing before the next one, and whether a hole in the whole feed is.
+    pub(crate) fn note(&mut self, missed: u32, feed_gap: bool) {
+        let flag = if feed_gap { FEED_GAP } else { 0 };
+        self.sender.shared.pool.note(self.slot(), missed.min(FEED_GAP - 1) | flag);
     }
 
     /// Writes a message. `true` when that fills the block: then [`publish`](Sender::publish).
@@ -216,9 +237,21 @@ impl<M> Sender<M> {
         if self.published != self.sent {
             self.published = self.sent;
             // Release: the receiver that acquires this count sees the slots, their notes, and the route to their blocks.
-            self.shared.counters.published.store(self.sent, Ordering::Release);
+            self.shared.counters.sent.published.store(self.sent, Ordering::Release);
             self.waker.wake_if_parked();
         }
+    }
+}
+
+impl<M> Sender<M> {
+    /// Publishes, and tells the receiver that the feed has lost `missed` messages after what was sent, nobody knows whose. The
+    /// next message is to be [noted](Reserved::note) as the one after the hole.
+    pub(crate) fn tell_feed_gap(&mut self, missed: u64) {
+        self.publish();
+        self.feed_missed += missed;
+        // Release: a receiver that acquires this count, and then finds nothing published, has finished all before the hole.
+        self.shared.counters.sent.feed_missed.store(self.feed_missed, Ordering::Release);
+        self.waker.wake_if_parked();
     }
 }
 
@@ -241,11 +274,18 @@ pub struct Receiver<M> {
     taken: u64,
     /// Messages known to be published, ≥ `taken`.
     seen: u64,
+    /// Messages that the feed has lost, as far as a chunk has told.
+    feed_missed: u64,
 }
+
+/// In a note: the feed has a hole before this message.
+const FEED_GAP: u32 = 1 << 31;
 
 /// Some messages at the front of a lane.
 pub struct Chunk<'a, M> {
-    /// The messages, at least one.
+    /// Messages that the feed has lost before these, nobody knows whose.
+    pub feed_missed: u64,
+    /// The messages, at least one; none, if the chunk only tells of a hole.
     pub messages: &'a mut [M],
     /// For each message how many of its symbol are missing before it; `None`: none are.
     pub missed: Option<&'a [AtomicU32]>,
@@ -260,10 +300,14 @@ impl<M: Copy + Send> Receiver<M> {
     #[inline]
     pub fn front(&mut self, max: usize) -> Option<Chunk<'_, M>> {
         if self.taken == self.seen {
+            // Before the other count: a hole that is seen here comes after all that was finished, if nothing is published then.
+            let feed_missed = self.shared.counters.sent.feed_missed.load(Ordering::Acquire);
             // Acquire: pairs with the sender's release in `publish`.
-            self.seen = self.shared.counters.published.load(Ordering::Acquire);
+            self.seen = self.shared.counters.sent.published.load(Ordering::Acquire);
             if self.taken == self.seen {
-                return None;
+                let missed = feed_missed - std::mem::replace(&mut self.feed_missed, feed_missed);
+                let hole = Chunk { feed_missed: missed, messages: &mut [], missed: None, begins_block: false };
+                return (missed > 0).then_some(hole);
             }
         }
         let offset = self.taken as usize % BLOCK;
@@ -272,13 +316,18 @@ impl<M: Copy + Send> Receiver<M> {
             self.block = self.shared.route(self.taken).load(Ordering::Relaxed);
         }
         let available = (self.seen - self.taken).min(max as u64) as usize;
-        let count = available.min(BLOCK - offset);
+        let mut count = available.min(BLOCK - offset);
         let pool = &self.shared.pool;
+        let mut missed = pool.notes(self.block).map(|notes| &notes[offset..offset + count]);
+        let mut feed_missed = 0;
+        if let Some(notes) = &mut missed {
+            (count, feed_missed) = until_feed_gap(notes, &self.shared.counters, &mut self.feed_missed);
+            *notes = &notes[..count];
+        }
         // SAFETY: this is the receiver. Slots up to `seen` are published (acquire above), the block is given
         // back only in `finish`, and the chunk borrows the receiver, so there is one reference at a time.
         let messages = unsafe { pool.read(self.block as usize * BLOCK + offset, count) };
-        let missed = pool.notes(self.block).map(|notes| &notes[offset..offset + count]);
-        Some(Chunk { messages, missed, begins_block: offset == 0 })
+        Some(Chunk { feed_missed, messages, missed, begins_block: offset == 0 })
     }
 
     /// Takes `count` messages off the front, which has shown so many. The last one of a block gives the block back.
@@ -300,9 +349,11 @@ impl<M: Copy + Send> Receiver<M> {
         self.shared.counters.finished.store(self.taken, Ordering::Release);
     }
 
-    /// Whether a message is waiting.
+    /// Whether a message, or a hole, is waiting.
     pub fn is_ready(&self) -> bool {
-        self.taken != self.shared.counters.published.load(Ordering::Acquire)
+        let sent = &self.shared.counters.sent;
+        self.taken != sent.published.load(Ordering::Acquire)
+            || self.feed_missed != sent.feed_missed.load(Ordering::Acquire)
     }
 
     /// Whether the sender is gone and all it sent is finished.
@@ -310,6 +361,20 @@ impl<M: Copy + Send> Receiver<M> {
         // Closed first: what was published before closing is then seen by `is_ready`.
         self.shared.counters.closed.load(Ordering::Acquire) && !self.is_ready()
     }
+}
+
+/// How many messages there are before the next hole in the feed, and how many messages that lacks, if they begin with one that was
+/// not told yet.
+#[cold]
+fn until_feed_gap(notes: &[AtomicU32], counters: &LaneCounters, told: &mut u64) -> (usize, u64) {
+    let is_gap = |note: &AtomicU32| note.load(Ordering::Relaxed) & FEED_GAP != 0;
+    let mut missed = 0;
+    if notes.first().is_some_and(is_gap) {
+        notes[0].fetch_and(!FEED_GAP, Ordering::Relaxed);
+        let feed_missed = counters.sent.feed_missed.load(Ordering::Acquire);
+        missed = feed_missed - std::mem::replace(told, feed_missed);
+    }
+    (notes.iter().position(is_gap).unwrap_or(notes.len()), missed)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ impl Sender<u64> {
     fn push_after(&mut self, missed: u32, message: u64) -> bool {
         let Some(mut reserved) = self.reserve() else { return false };
         if missed > 0 {
-            reserved.note_missed(missed);
+            reserved.note(missed, false);
         }
         if reserved.write(message) {
             self.publish();
@@ -229,4 +229,55 @@ fn order_and_sum_hold_across_threads() {
         assert_eq!(expected, COUNT);
         producer.join().unwrap();
     }
+}
+
+/// What a receiver is told: messages, and holes of the feed among them.
+fn told(receiver: &mut Receiver<u64>) -> Vec<Result<u64, u64>> {
+    let mut told = Vec::new();
+    while let Some(chunk) = receiver.front(64) {
+        told.extend((chunk.feed_missed > 0).then_some(Err(chunk.feed_missed)));
+        told.extend(chunk.messages.iter().map(|message| Ok(*message)));
+        let count = chunk.messages.len();
+        receiver.finish(count);
+    }
+    told
+}
+
+#[test]
+fn a_hole_in_the_feed_is_told_once_at_its_place() {
+    let (mut sender, mut receiver) = small_lane(1000);
+    let push = |sender: &mut Sender<u64>, message: u64, feed_gap: bool| {
+        let mut reserved = sender.reserve().unwrap();
+        if feed_gap {
+            reserved.note(0, true);
+        }
+        if reserved.write(message) {
+            sender.publish();
+        }
+    };
+    // Among messages.
+    for (message, feed_gap) in [(0, false), (1, false), (2, true), (3, false), (4, true)] {
+        if feed_gap {
+            sender.tell_feed_gap(message + 10);
+        }
+        push(&mut sender, message, feed_gap);
+    }
+    sender.publish();
+    // Both holes are known by the time the first is come to.
+    assert_eq!(told(&mut receiver), [Ok(0), Ok(1), Err(26), Ok(2), Ok(3), Ok(4)]);
+    // With nothing after it, and then with a message that follows it.
+    push(&mut sender, 5, false);
+    sender.tell_feed_gap(7);
+    assert!(receiver.is_ready());
+    assert_eq!(told(&mut receiver), [Ok(5), Err(7)]);
+    assert!(!receiver.is_ready());
+    push(&mut sender, 6, true);
+    sender.publish();
+    assert_eq!(told(&mut receiver), [Ok(6)]);
+    // At the end.
+    sender.tell_feed_gap(8);
+    drop(sender);
+    assert!(!receiver.is_done());
+    assert_eq!(told(&mut receiver), [Err(8)]);
+    assert!(receiver.is_done());
 }

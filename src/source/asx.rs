@@ -16,27 +16,17 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use csv::{ReaderBuilder, Terminator, Trim};
 use jiff::civil::{Date, Time};
 
 use super::lines::Lines;
-use super::{Source, SourceError};
+use super::{Burst, Facts, FeedCount, FeedCounters, Flow, OnMalformed, Source, SourceError};
 use crate::message::SymbolId;
 use crate::price::Price;
 use crate::symbols::Symbols;
 use crate::tick::{Tick, TickKind};
-
-/// What to do about a row that cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum OnBadRow {
-    /// End the stream with an error that names it.
-    #[default]
-    Stop,
-    /// Leave it out and count it.
-    Skip,
-}
 
 /// How many skipped rows are told of one by one.
 const SKIPPED_TOLD: u64 = 10;
@@ -55,20 +45,17 @@ pub struct AsxSource {
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     first_ns: u64,
     sequence: u64,
-    on_bad_row: OnBadRow,
-    skipped: u64,
-    bytes_total: u64,
-    /// What ended the stream: told after the ticks before it.
-    error: Option<SourceError>,
+    on_malformed: OnMalformed,
+    counters: Arc<FeedCounters>,
 }
 
 impl AsxSource {
     /// Opens a directory, and interns its companies' symbols.
     ///
     /// # Errors
-    /// When a part of the layout is missing or unreadable, a company is unknown, or (with [`OnBadRow::Stop`]) the first row of
+    /// When a part of the layout is missing or unreadable, a company is unknown, or (with [`OnMalformed::Stop`]) the first row of
     /// a file is malformed. Malformed reference data is always an error.
-    pub fn open(dir: &Path, symbols: &Symbols, on_bad_row: OnBadRow) -> Result<Self, SourceError> {
+    pub fn open(dir: &Path, symbols: &Symbols, on_malformed: OnMalformed) -> Result<Self, SourceError> {
         if !dir.is_dir() {
             return Err(SourceError::Missing { path: dir.to_owned(), expected: "a directory of recorded ticks" });
         }
@@ -90,19 +77,11 @@ impl AsxSource {
                 files.push(TickFile::open(path, kind, symbol)?);
             }
         }
-        let bytes_total = files.iter().map(|file| file.bytes).sum();
+        let counters = FeedCounters::default();
+        counters.set(FeedCount::BytesTotal, files.iter().map(|file| file.bytes).sum());
         let heads = BinaryHeap::with_capacity(files.len());
-        let mut source = Self {
-            reference,
-            files,
-            heads,
-            first_ns: 0,
-            sequence: 0,
-            on_bad_row,
-            skipped: 0,
-            bytes_total,
-            error: None,
-        };
+        let mut source =
+            Self { reference, files, heads, first_ns: 0, sequence: 0, on_malformed, counters: Arc::new(counters) };
         for number in 0..source.files.len() {
             source.advance(number)?;
         }
@@ -113,15 +92,15 @@ impl AsxSource {
     /// Reads the next good row of a file and enters it among the heads.
     fn advance(&mut self, number: usize) -> Result<(), SourceError> {
         loop {
-            match self.files[number].read_row() {
+            match self.files[number].read_row(&self.counters) {
                 Ok(Some(event_ns)) => {
                     self.heads.push(Reverse((event_ns, number)));
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
-                Err(error @ SourceError::BadRow { .. }) if self.on_bad_row == OnBadRow::Skip => {
-                    self.skipped += 1;
-                    if self.skipped <= SKIPPED_TOLD {
+                Err(error @ SourceError::BadRow { .. }) if self.on_malformed == OnMalformed::Skip => {
+                    self.counters.add(FeedCount::Malformed, 1);
+                    if self.counters.get(FeedCount::Malformed) <= SKIPPED_TOLD {
                         tracing::warn!(%error, "row skipped");
                     }
                 }
@@ -132,31 +111,32 @@ impl AsxSource {
 }
 
 impl Source for AsxSource {
-    fn next_tick(&mut self) -> Result<Option<Tick>, SourceError> {
-        if let Some(error) = self.error.take() {
-            self.heads.clear();
-            return Err(error);
+    fn next_burst(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
+        while burst.len() < Burst::TICKS {
+            self.sequence += 1;
+            if let Some(symbol) = self.reference.pop() {
+                burst.push(Tick { sequence: self.sequence, ..Tick::reference(symbol, self.first_ns) });
+            } else if let Some(Reverse((_, number))) = self.heads.pop() {
+                burst.push(Tick { sequence: self.sequence, ..self.files[number].head });
+                if let Err(error) = self.advance(number) {
+                    self.heads.clear();
+                    return Err(error);
+                }
+            } else {
+                return Ok(Flow::End);
+            }
+            self.counters.add(FeedCount::Messages, 1);
         }
-        let mut tick = if let Some(symbol) = self.reference.pop() {
-            Tick::reference(symbol, self.first_ns)
-        } else if let Some(Reverse((_, number))) = self.heads.pop() {
-            let tick = self.files[number].head;
-            self.error = self.advance(number).err();
-            tick
-        } else {
-            return Ok(None);
-        };
-        self.sequence += 1;
-        tick.sequence = self.sequence;
-        Ok(Some(tick))
+        Ok(Flow::More)
     }
 
-    fn position(&self) -> (u64, u64) {
-        (self.files.iter().map(|file| file.lines.bytes()).sum(), self.bytes_total)
+    fn facts(&self) -> Facts {
+        let memory_bytes = self.files.len() as u64 * Lines::<File>::MEMORY_BYTES;
+        Facts { memory_bytes, burst: Burst::TICKS, can_wait: true }
     }
 
-    fn skipped_rows(&self) -> u64 {
-        self.skipped
+    fn counters(&self) -> &Arc<FeedCounters> {
+        &self.counters
     }
 }
 
@@ -185,8 +165,10 @@ impl TickFile {
     }
 
     /// Reads the next row into `head`; its time, or `None` at the end of the file.
-    fn read_row(&mut self) -> Result<Option<u64>, SourceError> {
+    fn read_row(&mut self, counters: &FeedCounters) -> Result<Option<u64>, SourceError> {
+        let before = self.lines.bytes();
         let read = self.lines.read();
+        counters.add(FeedCount::Bytes, self.lines.bytes() - before);
         if !read.map_err(|error| SourceError::Io { path: self.path.clone(), error })? {
             return Ok(None);
         }

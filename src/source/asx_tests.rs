@@ -20,16 +20,14 @@ fn dir(change: impl FnOnce(&Path)) -> TempDir {
     dir
 }
 
-fn stream(dir: &TempDir, on_bad_row: OnBadRow) -> Result<(Vec<Tick>, u64), SourceError> {
+fn stream(dir: &TempDir, on_malformed: OnMalformed) -> Result<(Vec<Tick>, u64), SourceError> {
     let symbols = Symbols::default();
-    let mut source = AsxSource::open(dir.path(), &symbols, on_bad_row)?;
-    let mut ticks = Vec::new();
-    while let Some(tick) = source.next_tick()? {
-        ticks.push(tick);
-    }
-    let (read, total) = source.position();
-    assert_eq!(read, total);
-    Ok((ticks, source.skipped_rows()))
+    let mut source = AsxSource::open(dir.path(), &symbols, on_malformed)?;
+    let mut burst = Burst::new();
+    while source.next_burst(&mut burst)? != Flow::End {}
+    let counters = source.counters();
+    assert_eq!(counters.get(FeedCount::Bytes), counters.get(FeedCount::BytesTotal));
+    Ok((burst.ticks().to_vec(), counters.get(FeedCount::Malformed)))
 }
 
 fn replace(path: &Path, from: &str, to: &str) {
@@ -45,7 +43,7 @@ const MS: u64 = 1_000_000;
 #[test]
 fn the_stream_is_merged_by_time_then_kind_then_id_after_one_reference_record_each() {
     use TickKind::{Quote as Q, Reference as R, Trade as T};
-    let (ticks, skipped) = stream(&dir(|_| ()), OnBadRow::Stop).unwrap();
+    let (ticks, skipped) = stream(&dir(|_| ()), OnMalformed::Stop).unwrap();
     let order: Vec<_> = ticks.iter().map(|t| (t.kind, t.symbol.get(), t.event_ns)).collect();
     assert_eq!(
         order,
@@ -88,10 +86,10 @@ fn a_malformed_row_is_named_to_the_column_and_can_be_skipped() {
                 replace(&path, from, to);
                 fs::write(&path, fs::read_to_string(&path).unwrap().replace('\n', line_end)).unwrap();
             });
-            let error = stream(&dir, OnBadRow::Stop).unwrap_err().to_string();
+            let error = stream(&dir, OnMalformed::Stop).unwrap_err().to_string();
             let expected = format!("{}{at}", dir.path().join(file).display());
             assert!(error.starts_with(&expected), "{error}\nnot {expected}");
-            let (ticks, skipped) = stream(&dir, OnBadRow::Skip).unwrap();
+            let (ticks, skipped) = stream(&dir, OnMalformed::Skip).unwrap();
             assert_eq!((ticks.len(), skipped), (7, 1), "{to}");
         }
     }
@@ -99,11 +97,11 @@ fn a_malformed_row_is_named_to_the_column_and_can_be_skipped() {
 
 #[test]
 fn a_stray_quote_swallows_no_rows() {
-    let good = stream(&dir(|_| ()), OnBadRow::Stop).unwrap();
+    let good = stream(&dir(|_| ()), OnMalformed::Stop).unwrap();
     let buyer = dir(|root| replace(&root.join("trades/9.csv"), "36.667,100,0,,", "36.667,100,0,,\""));
-    assert_eq!(stream(&buyer, OnBadRow::Stop).unwrap(), good);
+    assert_eq!(stream(&buyer, OnMalformed::Stop).unwrap(), good);
     let price = dir(|root| replace(&root.join("trades/9.csv"), "36.667", "\"36.667"));
-    let (ticks, skipped) = stream(&price, OnBadRow::Skip).unwrap();
+    let (ticks, skipped) = stream(&price, OnMalformed::Skip).unwrap();
     assert_eq!((ticks.len(), skipped), (7, 1));
 }
 
@@ -111,7 +109,7 @@ fn a_stray_quote_swallows_no_rows() {
 fn lines_of_reference_data_are_numbered_as_an_editor_does() {
     let twice = "company_id,symbol,x\r\n9,BHP,a\r\n10,RIO,b\r\n9,BHP,a\r\n";
     let dir = dir(|root| fs::write(root.join("reference-data/company_info.csv"), twice).unwrap());
-    let error = stream(&dir, OnBadRow::Stop).unwrap_err().to_string();
+    let error = stream(&dir, OnMalformed::Stop).unwrap_err().to_string();
     assert!(error.contains("company_info.csv:4: column 1 (company_id): \"9\""), "{error}");
 }
 
@@ -119,17 +117,16 @@ fn lines_of_reference_data_are_numbered_as_an_editor_does() {
 fn the_ticks_before_a_malformed_row_are_delivered_and_none_after_it() {
     let dir = dir(|root| replace(&root.join("trades/9.csv"), "36.7,", "abc,"));
     let symbols = Symbols::default();
-    let mut source = AsxSource::open(dir.path(), &symbols, OnBadRow::Stop).unwrap();
-    for sequence in 1..=4 {
-        assert_eq!(source.next_tick().unwrap().map(|t| t.sequence), Some(sequence));
-    }
-    assert!(source.next_tick().is_err());
-    assert_eq!(source.next_tick().unwrap(), None);
+    let mut source = AsxSource::open(dir.path(), &symbols, OnMalformed::Stop).unwrap();
+    let mut burst = Burst::new();
+    assert!(source.next_burst(&mut burst).is_err());
+    assert_eq!(burst.ticks().iter().map(|t| t.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!((source.next_burst(&mut burst).unwrap(), burst.len()), (Flow::End, 4));
 }
 
 #[test]
 fn a_layout_that_is_incomplete_says_what_is_missing() {
-    let missing = |change: fn(&Path)| stream(&dir(change), OnBadRow::Skip).unwrap_err().to_string();
+    let missing = |change: fn(&Path)| stream(&dir(change), OnMalformed::Skip).unwrap_err().to_string();
     assert!(missing(|root| fs::remove_dir_all(root.join("quotes")).unwrap()).contains("quotes: not found: the layout"));
     let companies = "reference-data/company_info.csv";
     assert!(missing(|root| fs::remove_file(root.join("reference-data/company_info.csv")).unwrap()).contains(companies));
@@ -144,7 +141,7 @@ fn a_layout_that_is_incomplete_says_what_is_missing() {
     let header = missing(|root| replace(&root.join("reference-data/company_info.csv"), "company_id", "id"));
     assert!(header.contains("company_info.csv:1: column 1 (company_id): \"id\""), "{header}");
     let symbols = Symbols::default();
-    let nowhere = AsxSource::open(Path::new("/nowhere/at-all"), &symbols, OnBadRow::Stop).unwrap_err();
+    let nowhere = AsxSource::open(Path::new("/nowhere/at-all"), &symbols, OnMalformed::Stop).unwrap_err();
     assert_eq!(nowhere.to_string(), "/nowhere/at-all: not found: a directory of recorded ticks");
 }
 
@@ -155,6 +152,6 @@ fn an_empty_stream_still_has_its_reference_data() {
             fs::write(root.join(file), "").unwrap();
         }
     });
-    let (ticks, _) = stream(&dir, OnBadRow::Stop).unwrap();
+    let (ticks, _) = stream(&dir, OnMalformed::Stop).unwrap();
     assert_eq!(ticks.len(), 2);
 }

@@ -1,9 +1,23 @@
-//! What can be wrong with an input.
+//! What can be wrong with an input, and what to do about it.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use crate::symbols::SymbolsFull;
+
+/// What to do about a message or a row that is malformed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMalformed {
+    /// End the stream with an error that names it.
+    #[default]
+    Stop,
+    /// Leave it out and count it.
+    Skip,
+}
 
 /// What is wrong with an input, and where.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +56,37 @@ pub enum SourceError {
         /// Why that will not do.
         reason: String,
     },
+    /// A message that cannot be read.
+    #[error("{feed}: at {offset}: {kind}: {reason}")]
+    Malformed {
+        /// The file, or the feed's address.
+        feed: String,
+        /// Where: `byte 123` of the unpacked file, `packet 7`, `sequence 12`.
+        offset: Offset,
+        /// What kind of message it is, as far as that is known.
+        kind: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that the feed cannot do as it is asked to.
+    #[error("{feed}: {reason}")]
+    Unsupported {
+        /// The file, or the feed's address.
+        feed: String,
+        /// What it is, and what to do.
+        reason: String,
+    },
+    /// The network would not do something.
+    #[error("{address}: cannot {action}: {error}")]
+    Network {
+        /// The address.
+        address: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
     /// A tick file of a company that the reference data does not know.
     #[error("{path}: company {id} is not in reference-data/company_info.csv, so its symbol is unknown", path = path.display())]
     UnknownCompany {
@@ -53,4 +98,28 @@ pub enum SourceError {
     /// More symbols than the registry has room for.
     #[error(transparent)]
     Symbols(#[from] SymbolsFull),
+}
+
+/// Where in a stream something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offset {
+    /// So many bytes into the unpacked file.
+    Byte(u64),
+    /// In this line, from 1.
+    Line(u64),
+    /// In this packet of a capture, from 1.
+    Packet(u64),
+    /// In the message of this sequence number.
+    Sequence(u64),
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Byte(n) => write!(f, "byte {n}"),
+            Self::Line(n) => write!(f, "line {n}"),
+            Self::Packet(n) => write!(f, "packet {n}"),
+            Self::Sequence(n) => write!(f, "sequence {n}"),
+        }
+    }
 }

@@ -16,6 +16,9 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
+    /// Bytes of memory, unless a line is longer.
+    pub(super) const MEMORY_BYTES: u64 = 1 << 17;
+
     pub(super) fn new(reader: R) -> Self {
         let reader = BufReader::with_capacity(1 << 16, reader);
         Self { reader, buffer: Vec::new(), fields: Vec::new(), line: 0, bytes: 0 }

@@ -1,33 +1,108 @@
-//! Where ticks come from: recorded feeds, and the pump that moves them into a pipeline.
+//! Where ticks come from: feeds, and the pump that moves their ticks into a pipeline.
+//!
+//! A feed is a [`Source`]; an embedder brings its own by implementing that trait. Those that ship with the crate:
 
 mod asx;
+mod burst;
+mod capture;
+mod counters;
+mod databento;
 mod error;
+mod input;
+pub mod itch;
 mod lines;
+pub mod mold;
+mod orders;
 mod pace;
 mod pump;
+pub mod rows;
 
-pub use asx::{AsxSource, OnBadRow};
-pub use error::SourceError;
+pub use asx::AsxSource;
+pub use burst::Burst;
+pub use counters::{FeedCount, FeedCounters};
+pub use error::{Offset, OnMalformed, SourceError};
+pub use input::Input;
 pub use pace::{Pace, PaceError};
 pub use pump::{PumpEnd, pump};
 
-use crate::tick::Tick;
-
-/// A stream of ticks, in order.
-pub trait Source {
-    /// The next tick; `None` at the end of the stream.
+/// A stream of ticks, in bursts.
+///
+/// A burst is what arrived together: the packets of one system call, or the next few hundred records of a file. The
+/// [`pump`] flushes the ingress at its end, so that nobody waits for a block to fill up.
+pub trait Source: Send {
+    /// Adds what comes next to `burst`, which is empty.
     ///
-    /// Ticks carry their event time and their sequence, from 1; the receive time is the pump's to set.
+    /// Ticks carry their event time and their sequence. The receive time is set by a feed that cannot wait and knows it
+    /// better than the pump, which sets it where it is 0. A recorded feed may give the recorded receive time, by which
+    /// it is then played; see [`pump`].
+    ///
+    /// A feed that cannot wait comes back at least every 50 ms, with [`Flow::Idle`] if there was nothing.
     ///
     /// # Errors
-    /// What is wrong with the input and where. The stream may be read on only where the source says so.
-    fn next_tick(&mut self) -> Result<Option<Tick>, SourceError>;
+    /// What is wrong with the input, and where. What is in the burst by then counts.
+    fn next_burst(&mut self, burst: &mut Burst) -> Result<Flow, SourceError>;
 
-    /// How far it has got: bytes read, and bytes there are.
-    fn position(&self) -> (u64, u64);
+    /// What the feed is like.
+    fn facts(&self) -> Facts;
 
-    /// Rows that were malformed and left out.
-    fn skipped_rows(&self) -> u64 {
-        0
-    }
+    /// What the feed counts; others read it while it runs.
+    fn counters(&self) -> &std::sync::Arc<FeedCounters>;
+}
+
+/// Makes ticks from the messages of a protocol, whatever carries them: a file, packets, a capture.
+pub trait Decode: Send {
+    /// Decodes one message, and adds its ticks to the burst; `at` is where it stands in its stream, and when it came.
+    ///
+    /// # Errors
+    /// When the message is malformed. It has then changed nothing, and the next one can be decoded.
+    fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<(), Malformed>;
+
+    /// A new session begins: what was known of the one before is void.
+    fn begin_session(&mut self);
+
+    /// The most memory that it takes, in bytes.
+    fn memory_bytes(&self) -> u64;
+
+    /// Brings what it counts up to date. Called after each burst.
+    fn count(&mut self, counters: &FeedCounters);
+}
+
+/// Where a message stands in its stream, and when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The message's number, from 1.
+    pub sequence: u64,
+    /// When it was received: nanoseconds since the Unix epoch; 0 where nobody knows.
+    pub receive_ns: u64,
+}
+
+/// Why a message cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What kind of message it is, as far as that is known.
+    pub kind: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What [`Source::next_burst`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More may come. The burst may be empty all the same, as when all of it was left out.
+    More,
+    /// Nothing is there just now.
+    Idle,
+    /// The stream is at its end. The burst may hold its last ticks.
+    End,
+}
+
+/// What a feed is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The most memory that it takes, in bytes: buffers and tables.
+    pub memory_bytes: u64,
+    /// Ticks of a burst: about the most that one call of [`Source::next_burst`] gives.
+    pub burst: usize,
+    /// Whether it can wait for the pipeline, as a file can, and a network cannot.
+    pub can_wait: bool,
 }

@@ -3,14 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::burst::Burst;
 use super::pace::Pace;
-use super::{Source, SourceError};
+use super::{Flow, Source, SourceError};
 use crate::ingress::Ingress;
 use crate::message::wall_clock_ns;
 use crate::tick::Tick;
 
-/// Ticks between two looks at the clock, where nothing else asks for one.
-const BURST: u64 = 256;
 /// Longest sleep between two looks at whether to stop.
 const NAP: Duration = Duration::from_millis(20);
 
@@ -25,11 +24,14 @@ pub enum PumpEnd {
     PipelineClosed,
 }
 
-/// Moves ticks until the source ends. The ingress is flushed at the end.
+/// Moves ticks until the source ends. The ingress is flushed after each burst.
 ///
-/// At [`Pace::Max`] it waits for the pipeline; at any other pace it is an open loop: a tick that is due is offered, and
-/// what the pipeline refuses is gone. Ticks get their receive time here, one clock reading a burst. `observe` is
-/// called after each burst and while waiting; it may end the run.
+/// A feed that cannot wait is an open loop: its ticks are offered as they come, and what the pipeline refuses is gone. `pace` is
+/// for recorded feeds: at [`Pace::Max`] they wait for the pipeline; at any other pace they are an open loop, too. They are played by the
+/// receive time that they give, or by event time where they give none; and ticks get their receive time here, one clock reading
+/// a burst. Ticks of a feed that cannot wait keep theirs, if they have one.
+///
+/// `observe` is called after each burst and while waiting; it may end the run.
 ///
 /// # Errors
 /// What the source reports. Ticks before that were moved.
@@ -37,51 +39,109 @@ pub fn pump(
     source: &mut dyn Source,
     ingress: &mut Ingress<Tick>,
     pace: Pace,
-    mut observe: impl FnMut(&dyn Source) -> ControlFlow<()>,
+    observe: impl FnMut() -> ControlFlow<()>,
 ) -> Result<PumpEnd, SourceError> {
     let start = Instant::now();
-    let mut clock = Clock::read(start);
-    let mut first_event = None;
-    let mut index = 0u64;
-    let end = loop {
-        if index.is_multiple_of(BURST) {
-            ingress.flush();
-            clock = Clock::read(start);
-            if observe(source).is_break() {
-                break PumpEnd::Stopped;
-            }
+    let live = !source.facts().can_wait;
+    let mut mover = Mover { ingress, pace, observe, start, clock: Clock::read(start), first_ns: None, index: 0 };
+    let mut burst = Burst::new();
+    loop {
+        burst.clear();
+        let flow = source.next_burst(&mut burst);
+        mover.clock = Clock::read(start);
+        let moved = mover.hand_over(&burst, live);
+        mover.ingress.flush();
+        if let Err(end) = moved.and_then(|()| mover.go_on()) {
+            return Ok(end);
         }
-        if ingress.is_closed() {
-            break PumpEnd::PipelineClosed;
+        if flow? == Flow::End {
+            return Ok(PumpEnd::Finished);
         }
-        let Some(mut tick) = source.next_tick().inspect_err(|_| ingress.flush())? else {
-            break PumpEnd::Finished;
-        };
-        let event = tick.event_ns.saturating_sub(*first_event.get_or_insert(tick.event_ns));
-        match pace.due(index, Duration::from_nanos(event)) {
+    }
+}
+
+/// The moving parts.
+struct Mover<'a, O> {
+    ingress: &'a mut Ingress<Tick>,
+    pace: Pace,
+    observe: O,
+    start: Instant,
+    clock: Clock,
+    /// When the first tick was recorded.
+    first_ns: Option<u64>,
+    /// Ticks played.
+    index: u64,
+}
+
+impl<O: FnMut() -> ControlFlow<()>> Mover<'_, O> {
+    /// Hands over ticks and gaps, each at its place.
+    fn hand_over(&mut self, burst: &Burst, live: bool) -> Result<(), PumpEnd> {
+        let mut from = 0;
+        for &(at, missed) in burst.gaps() {
+            self.hand_over_ticks(&burst.ticks()[from..at], live)?;
+            self.ingress.note_gap(missed);
+            from = at;
+        }
+        self.hand_over_ticks(&burst.ticks()[from..], live)
+    }
+
+    fn hand_over_ticks(&mut self, ticks: &[Tick], live: bool) -> Result<(), PumpEnd> {
+        for &tick in ticks {
+            if live { self.offer(tick) } else { self.play(tick)? }
+        }
+        Ok(())
+    }
+
+    /// Offers what a live feed has got.
+    #[inline]
+    fn offer(&mut self, tick: Tick) {
+        let receive_ns = if tick.receive_ns == 0 { self.clock.wall_ns } else { tick.receive_ns };
+        // Counted in the ledger, and told to the symbol's handler, if it is not accepted.
+        let _ = self.ingress.offer(Tick { receive_ns, ..tick });
+    }
+
+    /// Plays what was recorded.
+    #[inline]
+    fn play(&mut self, tick: Tick) -> Result<(), PumpEnd> {
+        let recorded_ns = if tick.receive_ns == 0 { tick.event_ns } else { tick.receive_ns };
+        let since_first = recorded_ns.saturating_sub(*self.first_ns.get_or_insert(recorded_ns));
+        match self.pace.due(self.index, Duration::from_nanos(since_first)) {
             Some(due) => {
-                if due > clock.elapsed {
-                    ingress.flush();
-                    clock = Clock::read(start);
-                    if clock.wait_for(due, start, || observe(source).is_break()).is_break() {
-                        break PumpEnd::Stopped;
-                    }
+                if due > self.clock.elapsed {
+                    self.ingress.flush();
+                    self.clock = Clock::read(self.start);
+                    self.wait_until(due)?;
                 }
-                tick.receive_ns = clock.wall_ns;
-                // Counted in the ledger, and told to the symbol's handler, if it is not accepted.
-                let _ = ingress.offer(tick);
+                let _ = self.ingress.offer(Tick { receive_ns: self.clock.wall_ns, ..tick });
             }
             None => {
-                tick.receive_ns = clock.wall_ns;
-                if !ingress.offer_wait(tick, || observe(source).is_break()) {
-                    break if ingress.is_closed() { PumpEnd::PipelineClosed } else { PumpEnd::Stopped };
+                let observe = &mut self.observe;
+                let tick = Tick { receive_ns: self.clock.wall_ns, ..tick };
+                if !self.ingress.offer_wait(tick, || observe().is_break()) {
+                    return Err(if self.ingress.is_closed() { PumpEnd::PipelineClosed } else { PumpEnd::Stopped });
                 }
             }
         }
-        index += 1;
-    };
-    ingress.flush();
-    Ok(end)
+        self.index += 1;
+        Ok(())
+    }
+
+    /// Sleeps until `due`, in naps, unless the caller says to end.
+    fn wait_until(&mut self, due: Duration) -> Result<(), PumpEnd> {
+        while let Some(left) = due.checked_sub(self.clock.elapsed).filter(|left| !left.is_zero()) {
+            self.go_on()?;
+            std::thread::sleep(left.min(NAP));
+            self.clock = Clock::read(self.start);
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<(), PumpEnd> {
+        if self.ingress.is_closed() {
+            return Err(PumpEnd::PipelineClosed);
+        }
+        if (self.observe)().is_break() { Err(PumpEnd::Stopped) } else { Ok(()) }
+    }
 }
 
 /// A reading of both clocks.
@@ -96,17 +156,5 @@ struct Clock {
 impl Clock {
     fn read(start: Instant) -> Self {
         Self { elapsed: start.elapsed(), wall_ns: wall_clock_ns() }
-    }
-
-    /// Sleeps until `due`, in naps, unless `stop` says to end; then reads the clock again.
-    fn wait_for(&mut self, due: Duration, start: Instant, mut stop: impl FnMut() -> bool) -> ControlFlow<()> {
-        while let Some(left) = due.checked_sub(self.elapsed).filter(|left| !left.is_zero()) {
-            if stop() {
-                return ControlFlow::Break(());
-            }
-            std::thread::sleep(left.min(NAP));
-            *self = Self::read(start);
-        }
-        ControlFlow::Continue(())
     }
 }

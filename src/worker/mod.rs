@@ -94,7 +94,7 @@ struct Progress {
 
 /// What is done with chunks, and between them.
 trait Work<M> {
-    /// A chunk off a lane. `woke`: it ends a wait.
+    /// A chunk off a lane; it may be empty. `woke`: it ends a wait.
     fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool);
 
     /// Replays some, after a look at all lanes; returns whether there was any. `last`: no more will come off the lanes.
@@ -122,7 +122,7 @@ fn serve<M: Message>(
             progress.lane.set(lane);
             let Some(chunk) = receiver.front(CHUNK) else { continue };
             let count = chunk.messages.len();
-            let woke = handled == 0 && waiter.is_waiting();
+            let woke = count > 0 && handled == 0 && waiter.is_waiting();
             if woke {
                 counters.idle.store(false, Ordering::Relaxed);
             }
@@ -231,6 +231,9 @@ struct Desk<'a, M: Message> {
 
 impl<M: Message> Desk<'_, M> {
     fn process<H: Handler<M>>(&mut self, handler: &mut H, chunk: Chunk<'_, M>, woke: bool) {
+        if chunk.feed_missed > 0 {
+            handler.on_feed_gap(chunk.feed_missed);
+        }
         let policy = **self.policy.load();
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: false };
         let sampled = chunk.begins_block || woke;

@@ -129,6 +129,8 @@ impl<'a> Row<'a> {
                 TickKind::Trade => "trade",
                 TickKind::Quote => "quote",
                 TickKind::Reference => "reference",
+                TickKind::Order => "order",
+                TickKind::TradeBreak => "trade_break",
             },
             event_ns: tick.event_ns,
             receive_ns: tick.receive_ns,
