@@ -142,7 +142,7 @@ impl Hasher for NearbyHasher {
     #[inline]
     fn write_u64(&mut self, n: u64) {
         const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // 2⁶⁴ ÷ golden ratio
-        let n = n ^ self.0.rotate_left(32).wrapping_mul(ODD);
+        let n = n ^ self.0.wrapping_mul(ODD) >> 16;
         let run = (n >> RUN).wrapping_mul(ODD);
         // The table takes the place from the low bits, and the tag that it compares first from the top seven.
         let tag = n.wrapping_mul(ODD) >> 57 << 57;
