@@ -1,0 +1,431 @@
+use super::*;
+use crate::source::mold::packet::{END_OF_SESSION, HEADER_BYTES, HEARTBEAT, PacketWriter};
+use proptest::prelude::*;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+use zerocopy::IntoBytes;
+
+const MS: u64 = 1_000_000;
+const A: Session = Session(*b"A         ");
+const B: Session = Session(*b"B         ");
+
+/// What came out, checked as it comes.
+#[derive(Debug, Default)]
+struct Log {
+    next: u64,
+    gaps: Vec<Range<u64>>,
+    begun: Vec<Session>,
+    ended: Vec<(Session, bool)>,
+    requests: Vec<(u64, u16)>,
+    /// Where each message in a row was received.
+    received: Vec<u64>,
+    messages: u64,
+}
+
+impl Output for Log {
+    fn begin_session(&mut self, session: Session) {
+        assert_eq!(self.begun.len(), self.ended.len(), "one session at a time");
+        self.begun.push(session);
+        self.next = 1;
+    }
+
+    fn message(&mut self, sequence: u64, receive_ns: u64, message: &[u8]) {
+        assert_eq!((sequence, message), (self.next, &text(sequence)[..]));
+        self.next += 1;
+        self.messages += 1;
+        self.received.push(receive_ns);
+    }
+
+    fn gap(&mut self, missed: u64) {
+        assert!(missed > 0);
+        let first = self.next;
+        self.next += missed;
+        self.gaps.push(first..self.next);
+    }
+
+    fn end_session(&mut self, session: Session, told: bool) {
+        assert_eq!(self.begun.last(), Some(&session));
+        self.ended.push((session, told));
+    }
+
+    fn request(&mut self, request: &Header) {
+        assert_eq!(Some(&request.session), self.begun.last());
+        self.requests.push((request.sequence.get(), request.count.get()));
+    }
+}
+
+fn text(sequence: u64) -> Vec<u8> {
+    sequence.to_be_bytes()[(sequence % 5) as usize..].to_vec()
+}
+
+fn packet_of(session: Session, numbers: Range<u64>) -> Vec<u8> {
+    let mut writer = PacketWriter::new(session, 65_000);
+    writer.begin(numbers.start);
+    assert!(numbers.clone().all(|n| writer.push(&text(n))));
+    writer.bytes().to_vec()
+}
+
+fn alone(session: Session, sequence: u64, count: u16) -> Vec<u8> {
+    Header::new(session, sequence, count).as_bytes().to_vec()
+}
+
+/// An arbiter and what came out of it.
+struct Rig {
+    arbiter: Arbiter,
+    log: Log,
+}
+
+impl Rig {
+    fn new(config: ArbiterConfig) -> Self {
+        Self { arbiter: Arbiter::new(&config), log: Log::default() }
+    }
+
+    /// Numbers of session A, received when they come.
+    fn numbers(&mut self, numbers: Range<u64>, now_ns: u64) -> &mut Self {
+        self.bytes(Line::Feed, &packet_of(A, numbers), now_ns)
+    }
+
+    fn bytes(&mut self, line: Line, bytes: &[u8], now_ns: u64) -> &mut Self {
+        self.arbiter.packet(line, bytes, now_ns, now_ns, &mut self.log).unwrap();
+        self
+    }
+
+    fn poll(&mut self, now_ns: u64) -> &mut Self {
+        self.arbiter.poll(now_ns, &mut self.log);
+        self
+    }
+
+    fn stats(&mut self) -> ArbiterStats {
+        self.arbiter.take_stats()
+    }
+}
+
+fn with_server() -> ArbiterConfig {
+    ArbiterConfig { can_request: true, ..ArbiterConfig::default() }
+}
+
+#[test]
+fn the_first_copy_wins() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..4, 10).numbers(1..4, 20).numbers(2..6, 30);
+    assert_eq!((rig.log.next, &rig.log.received[..]), (6, &[10, 10, 10, 30, 30][..]));
+    assert_eq!(rig.stats(), ArbiterStats { delivered: 5, duplicates: 5, ..Default::default() });
+    assert_eq!(rig.stats(), ArbiterStats::default());
+}
+
+#[test]
+fn what_came_too_early_waits_and_keeps_its_receive_time() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..2, 1).numbers(4..6, 2).numbers(5..7, 3);
+    assert_eq!((rig.log.next, rig.arbiter.held()), (2, 3));
+    rig.numbers(2..4, 4).poll(u64::MAX - 1);
+    assert_eq!((rig.log.next, rig.arbiter.held(), rig.log.gaps.len()), (7, 0, 0));
+    assert_eq!(rig.log.received, [1, 4, 4, 2, 2, 3]);
+    assert_eq!(rig.stats(), ArbiterStats { delivered: 6, duplicates: 1, reordered: 2, ..Default::default() });
+}
+
+#[test]
+fn a_hole_is_announced_at_its_place_after_the_window() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..2, 0).numbers(3..5, MS).numbers(6..7, 2 * MS).poll(11 * MS - 1);
+    assert_eq!((rig.log.next, rig.arbiter.due_ns()), (2, Some(11 * MS)));
+    rig.poll(11 * MS);
+    assert_eq!((rig.log.next, &rig.log.gaps[..]), (5, &[2..3][..]));
+    rig.poll(12 * MS).numbers(2..3, 13 * MS);
+    assert_eq!((rig.log.next, &rig.log.gaps[..], rig.arbiter.due_ns()), (7, &[2..3, 5..6][..], None));
+    let stats = ArbiterStats { delivered: 4, duplicates: 1, gaps: 2, missed: 2, ..Default::default() };
+    assert_eq!(rig.stats(), stats);
+}
+
+#[test]
+fn who_joins_late_is_told_what_was_before() {
+    let mut rig = Rig::new(with_server());
+    rig.numbers(1000..1002, 0).poll(9 * MS);
+    assert!(rig.log.requests.is_empty(), "the other line may still bring it, but nobody asks for it");
+    rig.poll(10 * MS);
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[1..1000][..], 1002));
+    let mut rig = Rig::new(ArbiterConfig { recover_from_start: true, ..with_server() });
+    rig.numbers(1000..1002, 0).poll(5 * MS);
+    assert_eq!(rig.log.requests, [(1, 999)]);
+}
+
+#[test]
+fn a_heartbeat_shows_what_is_missing_at_the_end() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..2, 0).bytes(Line::Feed, &alone(A, 2, HEARTBEAT), 0);
+    assert_eq!(rig.arbiter.due_ns(), None);
+    rig.bytes(Line::Feed, &alone(A, 4, HEARTBEAT), 0).numbers(2..3, 1).poll(10 * MS);
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[3..4][..], 4));
+    assert_eq!(rig.stats().reordered, 0, "nothing later had come");
+}
+
+#[test]
+fn a_session_ends_when_all_of_it_is_delivered_or_given_up() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..2, 0).bytes(Line::Feed, &alone(A, 4, END_OF_SESSION), 0);
+    assert!(!rig.arbiter.has_ended());
+    rig.numbers(2..3, 1).poll(10 * MS);
+    assert!(rig.arbiter.has_ended());
+    rig.bytes(Line::Feed, &alone(A, 4, END_OF_SESSION), 0).numbers(3..4, 11 * MS);
+    assert_eq!((&rig.log.ended[..], &rig.log.gaps[..]), (&[(A, true)][..], &[3..4][..]));
+    assert_eq!(rig.stats().duplicates, 1);
+}
+
+#[test]
+fn another_session_ends_the_one_before() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    rig.numbers(1..2, 0).numbers(4..5, 0).bytes(Line::Feed, &packet_of(B, 2..3), 1);
+    assert_eq!((&rig.log.begun[..], &rig.log.ended[..]), (&[A, B][..], &[(A, false)][..]));
+    assert_eq!((&rig.log.gaps[..], rig.log.messages), (&[2..4][..], 2));
+    rig.numbers(2..3, 2).poll(20 * MS);
+    assert_eq!((rig.log.begun.len(), rig.stats().duplicates), (2, 1), "the last of an earlier session");
+    assert_eq!((&rig.log.gaps[1..], rig.log.next), (&[1..2][..], 3));
+}
+
+#[test]
+fn a_full_store_gives_the_hole_up() {
+    for config in [
+        ArbiterConfig { max_messages: 3, ..with_server() },
+        ArbiterConfig { max_bytes: 3 * 8, ..ArbiterConfig::default() },
+    ] {
+        let mut rig = Rig::new(config);
+        rig.numbers(1..2, 0).numbers(3..5, 0).numbers(6..7, 0);
+        assert_eq!((rig.log.gaps.len(), rig.arbiter.held()), (0, 3));
+        rig.numbers(7..20, 0);
+        assert_eq!(rig.log.gaps, [2..3, 5..6]);
+        assert_eq!((rig.log.next, rig.arbiter.held(), rig.log.messages), (20, 0, 17));
+    }
+}
+
+#[test]
+fn what_is_missing_is_asked_for_in_pieces_and_in_time() {
+    let config = ArbiterConfig { request_messages: 10, max_outstanding: 25, ..with_server() };
+    let mut rig = Rig::new(config);
+    rig.numbers(1..2, 0).numbers(52..53, MS).poll(6 * MS - 1);
+    assert!(rig.log.requests.is_empty());
+    rig.poll(6 * MS);
+    assert_eq!(rig.log.requests, [(2, 10), (12, 10), (22, 5)]);
+    rig.poll(7 * MS);
+    assert_eq!((rig.log.requests.len(), rig.arbiter.holes.outstanding()), (3, 25));
+    rig.bytes(Line::Answer, &packet_of(A, 12..22), 8 * MS).poll(8 * MS);
+    assert_eq!((&rig.log.requests[3..], rig.log.next), (&[(27, 10)][..], 2));
+    rig.bytes(Line::Answer, &packet_of(A, 2..12), 9 * MS);
+    rig.bytes(Line::Answer, &packet_of(A, 22..52), 9 * MS).poll(9 * MS);
+    assert_eq!((rig.log.next, rig.log.requests.len(), rig.arbiter.due_ns()), (53, 4, None));
+    let stats = ArbiterStats { delivered: 52, requested: 35, recovered: 50, ..Default::default() };
+    assert_eq!(rig.stats(), stats);
+}
+
+#[test]
+fn a_silent_server_is_asked_again_and_then_no_more() {
+    let mut rig = Rig::new(ArbiterConfig { request_messages: 10, max_outstanding: 10, ..with_server() });
+    rig.numbers(1..2, 0).numbers(1002..1003, 0);
+    (0..505).for_each(|ms| _ = rig.poll(ms * MS));
+    assert_eq!((&rig.log.requests[..], rig.log.next), (&[(2, 10); 4][..], 2));
+    rig.poll(505 * MS);
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[2..1002][..], 1003));
+    assert_eq!(rig.stats().requested, 10);
+}
+
+#[test]
+fn a_server_that_answers_bit_by_bit_is_given_time() {
+    let mut rig = Rig::new(with_server());
+    rig.numbers(1..2, 0).numbers(102..103, 0).poll(5 * MS);
+    let mut now = 5 * MS;
+    for first in (2..102).step_by(10) {
+        assert_eq!(rig.log.requests.last(), Some(&(first, (102 - first) as u16)));
+        now += 400 * MS;
+        rig.bytes(Line::Answer, &packet_of(A, first..first + 10), now).poll(now + 5 * MS);
+    }
+    assert_eq!((rig.log.next, rig.log.gaps.len()), (103, 0));
+    assert_eq!((rig.stats().requested, rig.log.requests.len()), (100, 10));
+}
+
+#[test]
+fn an_answer_of_another_session_begins_nothing() {
+    let mut rig = Rig::new(with_server());
+    rig.numbers(1..2, 0).bytes(Line::Answer, &packet_of(B, 1..3), 0);
+    assert_eq!((rig.stats().duplicates, &rig.log.begun[..]), (2, &[A][..]));
+}
+
+#[test]
+fn the_greatest_numbers_are_numbers() {
+    let mut rig = Rig::new(ArbiterConfig { recover_from_start: true, ..with_server() });
+    rig.numbers(u64::MAX - 1..u64::MAX, 0).bytes(Line::Feed, &alone(A, u64::MAX, HEARTBEAT), 0);
+    rig.poll(0).poll(5 * MS).poll(6 * MS).numbers(7..9, 7 * MS);
+    assert_eq!(rig.log.requests.len(), 8);
+    rig.poll(600 * MS);
+    assert_eq!((rig.log.next, rig.log.messages), (u64::MAX, 3));
+    rig.bytes(Line::Feed, &alone(A, u64::MAX, END_OF_SESSION), 0);
+    assert!(rig.arbiter.has_ended());
+}
+
+#[test]
+fn ever_new_holes_are_bounded() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    (2..40_000).for_each(|next| _ = rig.bytes(Line::Feed, &alone(A, next, HEARTBEAT), next));
+    assert!(rig.log.next > 20_000);
+    assert_eq!(rig.log.gaps.len(), 2);
+}
+
+/// A packet on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    lost: bool,
+    twice: bool,
+    /// Numbers repeated from the packet before, and its own.
+    overlap: u64,
+    count: u64,
+    jitter_ns: u64,
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let jitter = prop_oneof![3 => Just(0), 1 => 0..8 * MS];
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.1), 0u64..4, 0u64..5, jitter)
+        .prop_map(|(lost, twice, overlap, count, jitter_ns)| Sent { lost, twice, overlap, count, jitter_ns })
+}
+
+/// When each packet of a line comes, and what is in it. A packet without numbers is a heartbeat.
+fn arrivals(line: &[Sent], lag_ns: u64) -> Vec<(u64, Range<u64>)> {
+    let mut next = 1u64;
+    let mut arrivals = Vec::new();
+    for (i, sent) in line.iter().enumerate() {
+        let first = if sent.count == 0 { next } else { next.saturating_sub(sent.overlap).max(1) };
+        next += sent.count;
+        // A step is shorter than the jitter, so that packets overtake each other.
+        let at = i as u64 * 2 * MS + lag_ns + sent.jitter_ns;
+        if !sent.lost {
+            arrivals.push((at, first..next));
+        }
+        if sent.twice {
+            arrivals.push((at + MS, first..next));
+        }
+    }
+    arrivals
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// The same numbers over one to three lines, cut into different packets, lost, doubled and out of order.
+    #[test]
+    fn all_that_came_in_time_is_delivered_and_the_rest_is_announced(
+        lines in prop::collection::vec((prop::collection::vec(sent(), 1..60), 0..4 * MS), 1..4),
+    ) {
+        let mut events: Vec<_> = lines.iter().flat_map(|(line, lag_ns)| arrivals(line, *lag_ns)).collect();
+        events.sort_by_key(|(at, _)| *at);
+        let mut rig = Rig::new(ArbiterConfig::default());
+        let mut received = 0;
+        for (at, numbers) in &events {
+            rig.poll(at.saturating_sub(1));
+            received += numbers.end - numbers.start;
+            rig.bytes(Line::Feed, &packet_of(A, numbers.clone()), *at);
+        }
+        let end = events.iter().map(|(_, numbers)| numbers.end).max().unwrap_or(1);
+        let last = events.last().map_or(0, |(at, _)| *at);
+        rig.bytes(Line::Feed, &alone(A, end, END_OF_SESSION), last).poll(last + 10 * MS);
+        prop_assert_eq!((rig.log.next, rig.arbiter.has_ended(), rig.arbiter.held()), (end, true, 0));
+        for number in rig.log.gaps.iter().cloned().flatten() {
+            let came = events.iter().find(|(_, numbers)| numbers.contains(&number)).map(|(at, _)| *at);
+            let missed = events.iter().find(|(_, numbers)| numbers.end > number).map_or(last, |(at, _)| *at);
+            prop_assert!(came.is_none_or(|came| came >= missed + 10 * MS), "{} was there in time", number);
+        }
+        let stats = rig.stats();
+        let missed: u64 = rig.log.gaps.iter().map(|gap| gap.end - gap.start).sum();
+        prop_assert_eq!(stats.delivered + stats.duplicates, received);
+        prop_assert_eq!(stats.delivered + stats.missed, end - 1);
+        prop_assert_eq!((stats.missed, stats.gaps), (missed, rig.log.gaps.len() as u64));
+    }
+
+    /// One line, and a server that answers, though not always, in packets of a few messages.
+    #[test]
+    fn what_the_server_has_is_not_missed(
+        line in prop::collection::vec(sent(), 1..60),
+        answers in prop::collection::vec((prop::bool::weighted(0.3), 0..50 * MS), 1..20),
+        chunk in 1u16..10,
+        max_outstanding in 1u64..30,
+    ) {
+        let config = ArbiterConfig { request_messages: chunk, max_outstanding, recover_from_start: true, request_retries: 20, ..with_server() };
+        let mut rig = Rig::new(config);
+        let mut events: BinaryHeap<_> =
+            arrivals(&line, 0).into_iter().map(|(at, numbers)| Reverse((at, 0, numbers.start, numbers.end))).collect();
+        let end = events.iter().map(|Reverse(event)| event.3).max().unwrap_or(1);
+        let mut attempts = answers.iter().cycle();
+        let mut now = 0;
+        while !events.is_empty() || rig.arbiter.due_ns().is_some() {
+            let due = rig.arbiter.due_ns().unwrap_or(u64::MAX);
+            match events.pop() {
+                Some(Reverse((at, kind, first, to))) if at <= due => {
+                    let line = if kind == 0 { Line::Feed } else { Line::Answer };
+                    now = at;
+                    rig.bytes(line, &packet_of(A, first..to), at);
+                }
+                later => {
+                    events.extend(later);
+                    now = now.max(due);
+                }
+            }
+            rig.poll(now);
+            for (first, count) in rig.log.requests.drain(..) {
+                let (lost, delay_ns) = attempts.next().unwrap();
+                // The last attempt of the list is never lost, so that each request is answered after some repetition.
+                if !lost || answers.iter().all(|(lost, _)| *lost) {
+                    events.push(Reverse((now + delay_ns, 1, first, first + u64::from(count).div_ceil(2))));
+                }
+            }
+        }
+        prop_assert_eq!((rig.log.next.max(1), rig.arbiter.held()), (end, 0));
+        let stats = rig.stats();
+        prop_assert!(stats.requested >= stats.recovered && stats.missed == 0, "{:?} {:?}", stats, rig.log.gaps);
+    }
+
+    /// Anything may come: nothing breaks, nothing grows, and the order holds.
+    #[test]
+    fn hostile_packets_are_taken_in_stride(
+        steps in prop::collection::vec((0u8..8, 0u64..12, any::<bool>(), 0u16..20, 0u64..20 * MS), 1..200),
+        garbage in prop::collection::vec(any::<u8>(), 0..60),
+        can_request in any::<bool>(),
+    ) {
+        let config = ArbiterConfig { can_request, max_messages: 20, max_bytes: 100, recover_from_start: true, ..ArbiterConfig::default() };
+        let mut rig = Rig::new(config);
+        let (mut received, mut malformed, mut now) = (0, 0, 0);
+        for (what, near, answer, count, step) in steps {
+            now += step;
+            let line = if answer { Line::Answer } else { Line::Feed };
+            let session = Session([b'A' + near as u8; 10]);
+            let base = match what { 0 => u64::MAX - 30, 1 => u64::MAX / 2, _ => rig.log.next.saturating_sub(5) };
+            let first = base.saturating_add(near).max(1);
+            let bytes = match what {
+                7 => garbage.clone(),
+                6 => alone(A, first, END_OF_SESSION),
+                5 => alone(A, first, HEARTBEAT),
+                4 if near == 0 => packet_of(session, 1..1 + u64::from(count)),
+                _ => packet_of(A, first..first.saturating_add(count.into())),
+            };
+            match Packet::parse(&bytes) {
+                Ok(packet) => received += u64::from(packet.count()),
+                Err(_) => malformed += 1,
+            }
+            let _ = rig.arbiter.packet(line, &bytes, now, now, &mut rig.log);
+            rig.poll(now);
+            prop_assert!(rig.arbiter.held() <= 20);
+        }
+        let held = rig.arbiter.held() as u64;
+        let stats = rig.stats();
+        prop_assert_eq!(stats.delivered + stats.duplicates + held, received);
+        prop_assert_eq!((stats.malformed, stats.delivered), (malformed, rig.log.messages));
+        rig.arbiter.finish(&mut rig.log);
+        prop_assert_eq!(rig.arbiter.held(), 0);
+    }
+}
+
+#[test]
+fn a_malformed_packet_changes_nothing() {
+    let mut rig = Rig::new(ArbiterConfig::default());
+    let whole = packet_of(A, 1..3);
+    let cut = &whole[..whole.len() - 1];
+    assert!(rig.arbiter.packet(Line::Feed, cut, 0, 0, &mut rig.log).is_err());
+    assert!(rig.arbiter.packet(Line::Feed, &whole[..HEADER_BYTES], 0, 0, &mut rig.log).is_err());
+    assert_eq!((rig.log.begun.len(), rig.stats().malformed), (0, 2));
+}
