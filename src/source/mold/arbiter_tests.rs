@@ -352,8 +352,10 @@ proptest! {
             arrivals(&line, 0).into_iter().map(|(at, numbers)| Reverse((at, 0, numbers.start, numbers.end))).collect();
         let end = events.iter().map(|Reverse(event)| event.3).max().unwrap_or(1);
         let mut attempts = answers.iter().cycle();
-        let mut now = 0;
+        let (mut now, mut steps) = (0, 0);
         while !events.is_empty() || rig.arbiter.due_ns().is_some() {
+            steps += 1;
+            prop_assert!(steps < 100_000, "nothing is due, and yet something is");
             let due = rig.arbiter.due_ns().unwrap_or(u64::MAX);
             match events.pop() {
                 Some(Reverse((at, kind, first, to))) if at <= due => {

@@ -55,7 +55,7 @@ impl Receiver {
             // Others on this machine may listen to the same group.
             socket.set_reuse_address(true).map_err(failed(address, "share the port"))?;
         }
-        socket.bind(&address.into()).map_err(failed(address, "listen there"))?;
+        socket.bind(&scoped(line).into()).map_err(failed(address, "listen there"))?;
         join(&socket, line).map_err(failed(address, "join the multicast group"))?;
         Self::new(socket, address, buffer_bytes)
     }
@@ -151,6 +151,18 @@ fn open(address: SocketAddr) -> Result<Socket, SourceError> {
     let socket = socket.map_err(failed(address, "open a socket"))?;
     socket.set_nonblocking(true).map_err(failed(address, "open a socket"))?;
     Ok(socket)
+}
+
+/// The address to bind to: a group that is known on one interface only has to say which.
+fn scoped(line: &LineConfig) -> SocketAddr {
+    let mut address = line.address;
+    if let SocketAddr::V6(address) = &mut address
+        && address.ip().is_multicast()
+        && line.interface_index != 0
+    {
+        address.set_scope_id(line.interface_index);
+    }
+    address
 }
 
 /// Joins the line's group, if its address is one.
