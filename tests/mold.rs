@@ -304,7 +304,7 @@ fn a_server_that_is_not_there_is_no_error() {
     rig.send(0, &packet(5..6));
     rig.end_session(6);
     rig.take_to_end();
-    assert_eq!((&rig.missed[..], rig.count(FeedCount::Requested)), (&[3..5][..], 2));
+    assert_eq!((rig.missed.as_slice(), rig.count(FeedCount::Requested)), (std::slice::from_ref(&(3..5)), 2));
 }
 
 #[test]

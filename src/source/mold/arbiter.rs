@@ -19,7 +19,8 @@ pub struct ArbiterConfig {
     pub window: Duration,
     /// Whether what is missing can be asked for again. Default no.
     pub can_request: bool,
-    /// When to ask for it, from when it was missed. Default: half of `window`.
+    /// When to ask for it, from when it was missed. Default: half of `window`, in which another line may still bring it;
+    /// at once with a [`MoldSource`](super::MoldSource) of one line.
     pub request_after: Option<Duration>,
     /// How long to wait for an answer, from the first request or the last answer that brought something. Default 500 ms.
     pub request_timeout: Duration,
@@ -58,11 +59,17 @@ impl Default for ArbiterConfig {
 impl ArbiterConfig {
     fn patience(&self) -> Patience {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let requests = self.request_retries.saturating_add(1);
+        let ask_after = self.request_after.unwrap_or(self.window / 2);
+        let ask_again_after = self.request_timeout / requests;
+        let ask_rest_after = ask_after.max(self.window / 2).max(Duration::from_millis(1)).min(ask_again_after);
         Patience {
             window_ns: ns(self.window),
-            ask_after_ns: ns(self.request_after.unwrap_or(self.window / 2)),
+            ask_after_ns: ns(ask_after),
+            ask_rest_after_ns: ns(ask_rest_after),
+            ask_again_after_ns: ns(ask_again_after),
             answer_within_ns: ns(self.request_timeout),
-            requests: self.request_retries.saturating_add(1),
+            requests,
             chunk: self.request_messages.clamp(1, MAX_COUNT).into(),
             max_outstanding: self.max_outstanding.max(1),
         }

@@ -14,7 +14,8 @@ const B: Session = Session(*b"B         ");
 #[derive(Debug, Default)]
 struct Log {
     next: u64,
-    gaps: Vec<Range<u64>>,
+    /// The first missing number, and the first after the hole.
+    gaps: Vec<(u64, u64)>,
     begun: Vec<Session>,
     ended: Vec<(Session, bool)>,
     requests: Vec<(u64, u16)>,
@@ -41,7 +42,7 @@ impl Output for Log {
         assert!(missed > 0);
         let first = self.next;
         self.next += missed;
-        self.gaps.push(first..self.next);
+        self.gaps.push((first, self.next));
     }
 
     fn end_session(&mut self, session: Session, told: bool) {
@@ -131,9 +132,9 @@ fn a_hole_is_announced_at_its_place_after_the_window() {
     rig.numbers(1..2, 0).numbers(3..5, MS).numbers(6..7, 2 * MS).poll(11 * MS - 1);
     assert_eq!((rig.log.next, rig.arbiter.due_ns()), (2, Some(11 * MS)));
     rig.poll(11 * MS);
-    assert_eq!((rig.log.next, &rig.log.gaps[..]), (5, &[2..3][..]));
+    assert_eq!((rig.log.next, &rig.log.gaps[..]), (5, &[(2, 3)][..]));
     rig.poll(12 * MS).numbers(2..3, 13 * MS);
-    assert_eq!((rig.log.next, &rig.log.gaps[..], rig.arbiter.due_ns()), (7, &[2..3, 5..6][..], None));
+    assert_eq!((rig.log.next, &rig.log.gaps[..], rig.arbiter.due_ns()), (7, &[(2, 3), (5, 6)][..], None));
     let stats = ArbiterStats { delivered: 4, duplicates: 1, gaps: 2, missed: 2, ..Default::default() };
     assert_eq!(rig.stats(), stats);
 }
@@ -144,7 +145,7 @@ fn who_joins_late_is_told_what_was_before() {
     rig.numbers(1000..1002, 0).poll(9 * MS);
     assert!(rig.log.requests.is_empty(), "the other line may still bring it, but nobody asks for it");
     rig.poll(10 * MS);
-    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[1..1000][..], 1002));
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[(1, 1000)][..], 1002));
     let mut rig = Rig::new(ArbiterConfig { recover_from_start: true, ..with_server() });
     rig.numbers(1000..1002, 0).poll(5 * MS);
     assert_eq!(rig.log.requests, [(1, 999)]);
@@ -156,7 +157,7 @@ fn a_heartbeat_shows_what_is_missing_at_the_end() {
     rig.numbers(1..2, 0).bytes(Line::Feed, &alone(A, 2, HEARTBEAT), 0);
     assert_eq!(rig.arbiter.due_ns(), None);
     rig.bytes(Line::Feed, &alone(A, 4, HEARTBEAT), 0).numbers(2..3, 1).poll(10 * MS);
-    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[3..4][..], 4));
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[(3, 4)][..], 4));
     assert_eq!(rig.stats().reordered, 0, "nothing later had come");
 }
 
@@ -168,7 +169,7 @@ fn a_session_ends_when_all_of_it_is_delivered_or_given_up() {
     rig.numbers(2..3, 1).poll(10 * MS);
     assert!(rig.arbiter.has_ended());
     rig.bytes(Line::Feed, &alone(A, 4, END_OF_SESSION), 0).numbers(3..4, 11 * MS);
-    assert_eq!((&rig.log.ended[..], &rig.log.gaps[..]), (&[(A, true)][..], &[3..4][..]));
+    assert_eq!((&rig.log.ended[..], &rig.log.gaps[..]), (&[(A, true)][..], &[(3, 4)][..]));
     assert_eq!(rig.stats().duplicates, 1);
 }
 
@@ -177,10 +178,10 @@ fn another_session_ends_the_one_before() {
     let mut rig = Rig::new(ArbiterConfig::default());
     rig.numbers(1..2, 0).numbers(4..5, 0).bytes(Line::Feed, &packet_of(B, 2..3), 1);
     assert_eq!((&rig.log.begun[..], &rig.log.ended[..]), (&[A, B][..], &[(A, false)][..]));
-    assert_eq!((&rig.log.gaps[..], rig.log.messages), (&[2..4][..], 2));
+    assert_eq!((&rig.log.gaps[..], rig.log.messages), (&[(2, 4)][..], 2));
     rig.numbers(2..3, 2).poll(20 * MS);
     assert_eq!((rig.log.begun.len(), rig.stats().duplicates), (2, 1), "the last of an earlier session");
-    assert_eq!((&rig.log.gaps[1..], rig.log.next), (&[1..2][..], 3));
+    assert_eq!((&rig.log.gaps[1..], rig.log.next), (&[(1, 2)][..], 3));
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn a_full_store_gives_the_hole_up() {
         rig.numbers(1..2, 0).numbers(3..5, 0).numbers(6..7, 0);
         assert_eq!((rig.log.gaps.len(), rig.arbiter.held()), (0, 3));
         rig.numbers(7..20, 0);
-        assert_eq!(rig.log.gaps, [2..3, 5..6]);
+        assert_eq!(rig.log.gaps, [(2, 3), (5, 6)]);
         assert_eq!((rig.log.next, rig.arbiter.held(), rig.log.messages), (20, 0, 17));
     }
 }
@@ -224,7 +225,7 @@ fn a_silent_server_is_asked_again_and_then_no_more() {
     (0..505).for_each(|ms| _ = rig.poll(ms * MS));
     assert_eq!((&rig.log.requests[..], rig.log.next), (&[(2, 10); 4][..], 2));
     rig.poll(505 * MS);
-    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[2..1002][..], 1003));
+    assert_eq!((&rig.log.gaps[..], rig.log.next), (&[(2, 1002)][..], 1003));
     assert_eq!(rig.stats().requested, 10);
 }
 
@@ -240,6 +241,16 @@ fn a_server_that_answers_bit_by_bit_is_given_time() {
     }
     assert_eq!((rig.log.next, rig.log.gaps.len()), (103, 0));
     assert_eq!((rig.stats().requested, rig.log.requests.len()), (100, 10));
+}
+
+#[test]
+fn an_answer_of_several_packets_is_not_asked_for_again() {
+    let mut rig = Rig::new(ArbiterConfig { request_after: Some(Duration::ZERO), ..with_server() });
+    rig.numbers(1..2, 0).numbers(102..103, 0).poll(0);
+    for first in (2..102).step_by(10) {
+        rig.bytes(Line::Answer, &packet_of(A, first..first + 10), first * 1000).poll(first * 1000);
+    }
+    assert_eq!((&rig.log.requests[..], rig.log.next), (&[(2, 100)][..], 103));
 }
 
 #[test]
@@ -326,13 +337,13 @@ proptest! {
         let last = events.last().map_or(0, |(at, _)| *at);
         rig.bytes(Line::Feed, &alone(A, end, END_OF_SESSION), last).poll(last + 10 * MS);
         prop_assert_eq!((rig.log.next, rig.arbiter.has_ended(), rig.arbiter.held()), (end, true, 0));
-        for number in rig.log.gaps.iter().cloned().flatten() {
+        for number in rig.log.gaps.iter().flat_map(|(first, end)| *first..*end) {
             let came = events.iter().find(|(_, numbers)| numbers.contains(&number)).map(|(at, _)| *at);
             let missed = events.iter().find(|(_, numbers)| numbers.end > number).map_or(last, |(at, _)| *at);
             prop_assert!(came.is_none_or(|came| came >= missed + 10 * MS), "{} was there in time", number);
         }
         let stats = rig.stats();
-        let missed: u64 = rig.log.gaps.iter().map(|gap| gap.end - gap.start).sum();
+        let missed: u64 = rig.log.gaps.iter().map(|(first, end)| end - first).sum();
         prop_assert_eq!(stats.delivered + stats.duplicates, received);
         prop_assert_eq!(stats.delivered + stats.missed, end - 1);
         prop_assert_eq!((stats.missed, stats.gaps), (missed, rig.log.gaps.len() as u64));

@@ -9,6 +9,10 @@ pub(super) struct Patience {
     pub(super) window_ns: u64,
     /// When to ask, after a hole was seen.
     pub(super) ask_after_ns: u64,
+    /// When to ask for what an answer has left out, after that answer. An answer may take several packets.
+    pub(super) ask_rest_after_ns: u64,
+    /// When to ask again, where no answer came.
+    pub(super) ask_again_after_ns: u64,
     /// How long to wait for answers, after the first request or the last answer.
     pub(super) answer_within_ns: u64,
     /// Requests for the same messages.
@@ -89,7 +93,7 @@ impl Holes {
             let mut rest = hole;
             if let Some((now_ns, patience)) = answered.filter(|_| hole.is_asked) {
                 rest.give_up_ns = now_ns.saturating_add(patience.answer_within_ns);
-                rest.ask_ns = now_ns.saturating_add(patience.ask_after_ns);
+                rest.ask_ns = now_ns.saturating_add(patience.ask_rest_after_ns);
                 rest.requests_left = patience.requests;
                 self.next_ask_ns = self.next_ask_ns.min(rest.ask_ns);
             }
@@ -187,8 +191,7 @@ impl Holes {
 impl Hole {
     fn after_asking(self, to: u64, now_ns: u64, patience: &Patience) -> Self {
         let requests_left = self.requests_left - 1;
-        let again_after_ns = patience.answer_within_ns / u64::from(patience.requests).max(1);
-        let ask_ns = if requests_left == 0 { NEVER } else { now_ns.saturating_add(again_after_ns) };
+        let ask_ns = if requests_left == 0 { NEVER } else { now_ns.saturating_add(patience.ask_again_after_ns) };
         let give_up_ns = if self.is_asked { self.give_up_ns } else { now_ns.saturating_add(patience.answer_within_ns) };
         Self { to, ask_ns, give_up_ns, requests_left, is_asked: true, ..self }
     }

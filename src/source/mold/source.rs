@@ -87,7 +87,9 @@ impl<D: Decode> MoldSource<D> {
         if let Some(address) = config.rerequest {
             sockets.push(Receiver::connected(address, config.receive_buffer).map(reader(Line::Answer))?);
         }
-        let arbiter = ArbiterConfig { can_request: server.is_some(), ..config.arbiter };
+        let at_once = (config.lines.len() == 1).then_some(Duration::ZERO);
+        let request_after = config.arbiter.request_after.or(at_once);
+        let arbiter = ArbiterConfig { can_request: server.is_some(), request_after, ..config.arbiter };
         // A hole that is filled may free all that is held at once.
         let burst_bytes = (arbiter.max_messages as u64).saturating_mul(size_of::<Tick>() as u64);
         let arbiter = Arbiter::new(&arbiter);
