@@ -362,3 +362,7 @@ impl Arbiter {
 #[cfg(test)]
 #[path = "arbiter_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "arbiter_model.rs"]
+mod model;

@@ -164,6 +164,8 @@ impl SentMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::mold::packet::Packet;
+    use zerocopy::IntoBytes;
 
     #[test]
     fn the_oldest_messages_are_forgotten() {
@@ -176,5 +178,36 @@ mod tests {
         assert_eq!(message, b"bc");
         sent.push(&[0; 200]);
         assert!(!read(4, &mut message), "longer than all that may be kept");
+    }
+
+    #[test]
+    fn a_request_is_answered_with_what_is_there_and_nothing_else_is() {
+        let session = Session(*b"S         ");
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let read = |n: u64, message: &mut Vec<u8>| {
+            message.extend_from_slice(&n.to_be_bytes());
+            !n.is_multiple_of(100)
+        };
+        let server = RerequestServer::start(local, session, read).unwrap();
+        let client = UdpSocket::bind(local).unwrap();
+        client.connect(server.address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client.send(b"noise").unwrap();
+        client.send(Header::new(Session([b'T'; 10]), 1, 5).as_bytes()).unwrap();
+        client.send(Header::new(session, 1, END_OF_SESSION).as_bytes()).unwrap();
+        client.send(&[Header::new(session, 1, 5).as_bytes(), b"x"].concat()).unwrap();
+        client.send(Header::new(session, u64::MAX, 5).as_bytes()).unwrap();
+        client.send(Header::new(session, 1000, 350).as_bytes()).unwrap();
+        let (mut came, mut bytes) = (Vec::new(), [0; 2000]);
+        while came.last() != Some(&1349) {
+            let length = client.recv(&mut bytes).unwrap();
+            assert!(length <= PACKET_BYTES);
+            let packet = Packet::parse(&bytes[..length]).unwrap();
+            for (sequence, message) in packet.messages() {
+                assert_eq!(message, sequence.to_be_bytes());
+                came.push(sequence);
+            }
+        }
+        assert_eq!(came, (1000..1350u64).filter(|n| !n.is_multiple_of(100)).collect::<Vec<u64>>());
     }
 }
