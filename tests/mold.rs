@@ -442,6 +442,21 @@ fn a_port_in_use_is_named() {
     assert!(error.contains("no lines"), "{error}");
 }
 
+#[test]
+fn a_line_that_contradicts_itself_is_refused() {
+    let unicast = LineConfig::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let interface = Some(Ipv4Addr::LOCALHOST);
+    for (line, word) in [
+        (LineConfig { interface, ..unicast.clone() }, "IPv4"),
+        (LineConfig { source: interface, ..unicast.clone() }, "IPv4"),
+        (LineConfig { interface_index: 1, ..unicast.clone() }, "IPv6"),
+        (LineConfig { interface_index: 1, ..SocketAddr::from(([239, 255, 71, 5], 0)).into() }, "IPv6"),
+    ] {
+        let error = MoldSource::new(MoldConfig::new([line]), Numbers::default()).err().unwrap().to_string();
+        assert!(error.contains(word) && error.ends_with("out"), "{error}");
+    }
+}
+
 /// Joins a group on the loopback interface and sends to it; where this machine has no such thing, says so.
 fn multicast(line: LineConfig) {
     let interface = socket2::Domain::for_address(line.address);

@@ -31,7 +31,7 @@ pub struct ArbiterConfig {
     /// Messages that may be asked for at the same time. Default 8,192.
     pub max_outstanding: u64,
     /// Whether, when the first packet ever shows that the session has begun before, its beginning is asked for. Else it
-    /// is announced as a hole. Default no.
+    /// is announced as a hole, after `window`, in which another line may bring some of it. Default no.
     pub recover_from_start: bool,
     /// Messages kept at most while a hole is waited for. When there is no more room, the hole is given up. Default 131,072.
     pub max_messages: usize,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::ArbiterConfig;
-use crate::source::OnMalformed;
+use crate::source::{OnMalformed, SourceError};
 
 /// A feed over MoldUDP64.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,27 @@ impl MoldConfig {
             on_malformed: OnMalformed::default(),
         }
     }
+
+    /// The feed's name in errors.
+    pub(super) fn name(&self) -> String {
+        let addresses: Vec<_> = self.lines.iter().map(|line| line.address.to_string()).collect();
+        format!("mold {}", addresses.join(", "))
+    }
+
+    /// Whether it makes sense.
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        if self.lines.is_empty() {
+            let (feed, reason) = ("mold".into(), "there are no lines: give one at least".into());
+            return Err(SourceError::Unsupported { feed, reason });
+        }
+        match self.lines.iter().find_map(|line| line.contradiction().map(|reason| (line, reason))) {
+            None => Ok(()),
+            Some((line, reason)) => {
+                let feed = format!("mold {}", line.address);
+                Err(SourceError::Unsupported { feed, reason: reason.into() })
+            }
+        }
+    }
 }
 
 /// A line of a feed.
@@ -46,6 +67,20 @@ pub struct LineConfig {
     pub source: Option<Ipv4Addr>,
     /// For an IPv6 group: the index of the interface that it comes in on. Default 0: the system's choice.
     pub interface_index: u32,
+}
+
+impl LineConfig {
+    /// What is asked for that this kind of address does not have.
+    fn contradiction(&self) -> Option<&'static str> {
+        let is_group = self.address.ip().is_multicast();
+        if (self.interface.is_some() || self.source.is_some()) && !(is_group && self.address.is_ipv4()) {
+            return Some("`interface` and `source` are for IPv4 multicast groups: leave them out");
+        }
+        if self.interface_index != 0 && !(is_group && self.address.is_ipv6()) {
+            return Some("`interface_index` is for IPv6 multicast groups: leave it out");
+        }
+        None
+    }
 }
 
 impl From<SocketAddr> for LineConfig {

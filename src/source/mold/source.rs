@@ -70,16 +70,11 @@ impl<D: Decode> MoldSource<D> {
     /// Opens the sockets, joins the groups, and listens.
     ///
     /// # Errors
-    /// When there are no lines, or the network does not do what is asked; the address and the reason are told.
+    /// When there are no lines, a line asks for what its kind of address does not have, or the network does not do what
+    /// is asked. The address and the reason are told.
     pub fn new(config: MoldConfig, decoder: D) -> Result<Self, SourceError> {
-        let addresses: Vec<_> = config.lines.iter().map(|line| line.address.to_string()).collect();
-        let name = format!("mold {}", addresses.join(", "));
-        if config.lines.is_empty() {
-            return Err(SourceError::Unsupported {
-                feed: name,
-                reason: "there are no lines: give one at least".into(),
-            });
-        }
+        config.check()?;
+        let name = config.name();
         let reader = |line| move |receiver| Reader { receiver, line, reached_ns: 0 };
         let lines = config.lines.iter().map(|line| Receiver::line(line, config.receive_buffer));
         let mut sockets = lines.map(|line| line.map(reader(Line::Feed))).collect::<Result<Vec<_>, _>>()?;
@@ -330,5 +325,21 @@ impl<D: Decode> Output for Sink<'_, D> {
         if let Some(server) = self.server {
             server.send(request.as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_as_old_as_its_time_stamp_says_within_reason() {
+        const NOW: u64 = 50 * MAX_AGE_NS;
+        const WALL: u64 = 1_700_000_000 * MAX_AGE_NS;
+        assert_eq!(came_ns(WALL - 7, NOW, WALL), NOW - 7);
+        assert_eq!(came_ns(0, NOW, WALL), NOW, "nobody knows");
+        assert_eq!(came_ns(WALL + 7, NOW, WALL), NOW, "the clock was set back");
+        assert_eq!(came_ns(1, NOW, WALL), NOW - MAX_AGE_NS, "the clock was set forward");
+        assert_eq!(came_ns(1, 5, WALL), 0);
     }
 }
