@@ -57,6 +57,9 @@ pub trait Decode: Send {
     /// When the message is malformed. It has then changed nothing, and the next one can be decoded.
     fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<(), Malformed>;
 
+    /// The stream has a hole here: what the decoder remembers may be wrong from now on.
+    fn note_gap(&mut self) {}
+
     /// A new session begins: what was known of the one before is void.
     fn begin_session(&mut self);
 
