@@ -283,8 +283,8 @@ const FEED_GAP: u32 = 1 << 31;
 
 /// Some messages at the front of a lane.
 pub struct Chunk<'a, M> {
-    /// Messages that the feed has lost before these, nobody knows whose.
-    pub feed_missed: u64,
+    /// The feed has a hole before these: how many messages it has lost that no chunk has told of yet, nobody knows whose.
+    pub feed_gap: Option<u64>,
     /// The messages, at least one; none, if the chunk only tells of a hole.
     pub messages: &'a mut [M],
     /// For each message how many of its symbol are missing before it; `None`: none are.
@@ -306,7 +306,7 @@ impl<M: Copy + Send> Receiver<M> {
             self.seen = self.shared.counters.sent.published.load(Ordering::Acquire);
             if self.taken == self.seen {
                 let missed = feed_missed - std::mem::replace(&mut self.feed_missed, feed_missed);
-                let hole = Chunk { feed_missed: missed, messages: &mut [], missed: None, begins_block: false };
+                let hole = Chunk { feed_gap: Some(missed), messages: &mut [], missed: None, begins_block: false };
                 return (missed > 0).then_some(hole);
             }
         }
@@ -319,15 +319,15 @@ impl<M: Copy + Send> Receiver<M> {
         let mut count = available.min(BLOCK - offset);
         let pool = &self.shared.pool;
         let mut missed = pool.notes(self.block).map(|notes| &notes[offset..offset + count]);
-        let mut feed_missed = 0;
+        let mut feed_gap = None;
         if let Some(notes) = &mut missed {
-            (count, feed_missed) = until_feed_gap(notes, &self.shared.counters, &mut self.feed_missed);
+            (count, feed_gap) = until_feed_gap(notes, &self.shared.counters, &mut self.feed_missed);
             *notes = &notes[..count];
         }
         // SAFETY: this is the receiver. Slots up to `seen` are published (acquire above), the block is given
         // back only in `finish`, and the chunk borrows the receiver, so there is one reference at a time.
         let messages = unsafe { pool.read(self.block as usize * BLOCK + offset, count) };
-        Some(Chunk { feed_missed, messages, missed, begins_block: offset == 0 })
+        Some(Chunk { feed_gap, messages, missed, begins_block: offset == 0 })
     }
 
     /// Takes `count` messages off the front, which has shown so many. The last one of a block gives the block back.
@@ -363,18 +363,17 @@ impl<M: Copy + Send> Receiver<M> {
     }
 }
 
-/// How many messages there are before the next hole in the feed, and how many messages that lacks, if they begin with one that was
-/// not told yet.
+/// How many messages there are before the next hole in the feed; and if they begin with one, how many messages were lost that
+/// was not told yet: none, if that was done when the lane had run dry, or with an earlier hole.
 #[cold]
-fn until_feed_gap(notes: &[AtomicU32], counters: &LaneCounters, told: &mut u64) -> (usize, u64) {
+fn until_feed_gap(notes: &[AtomicU32], counters: &LaneCounters, told: &mut u64) -> (usize, Option<u64>) {
     let is_gap = |note: &AtomicU32| note.load(Ordering::Relaxed) & FEED_GAP != 0;
-    let mut missed = 0;
-    if notes.first().is_some_and(is_gap) {
+    let begins = notes.first().is_some_and(is_gap).then(|| {
         notes[0].fetch_and(!FEED_GAP, Ordering::Relaxed);
         let feed_missed = counters.sent.feed_missed.load(Ordering::Acquire);
-        missed = feed_missed - std::mem::replace(told, feed_missed);
-    }
-    (notes.iter().position(is_gap).unwrap_or(notes.len()), missed)
+        feed_missed - std::mem::replace(told, feed_missed)
+    });
+    (notes.iter().position(is_gap).unwrap_or(notes.len()), begins)
 }
 
 #[cfg(test)]

@@ -2,25 +2,36 @@
 //!
 //! A feed is a [`Source`]; an embedder brings its own by implementing that trait. Those that ship with the crate:
 
+#[cfg(feature = "feeds")]
 mod asx;
 mod burst;
+#[cfg(feature = "feeds")]
 mod capture;
 mod counters;
+#[cfg(feature = "feeds")]
 mod databento;
 mod error;
+#[cfg(feature = "feeds")]
 mod input;
+#[cfg(feature = "feeds")]
 pub mod itch;
+#[cfg(feature = "feeds")]
 mod lines;
+#[cfg(feature = "feeds")]
 pub mod mold;
+#[cfg(feature = "feeds")]
 mod orders;
 mod pace;
 mod pump;
+#[cfg(feature = "feeds")]
 pub mod rows;
 
+#[cfg(feature = "feeds")]
 pub use asx::AsxSource;
 pub use burst::Burst;
 pub use counters::{FeedCount, FeedCounters};
 pub use error::{Offset, OnMalformed, SourceError};
+#[cfg(feature = "feeds")]
 pub use input::Input;
 pub use pace::{Pace, PaceError};
 pub use pump::{PumpEnd, pump};
