@@ -37,7 +37,8 @@ pub type Stock = [u8; 8];
 
 /// A text without the blanks at its end.
 pub fn trimmed(text: &[u8]) -> &[u8] {
-    text.trim_ascii_end()
+    let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 /// Why bytes are no message.
