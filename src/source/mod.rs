@@ -23,6 +23,7 @@ pub mod mold;
 mod orders;
 mod pace;
 mod pump;
+mod rebuild;
 #[cfg(feature = "feeds")]
 pub mod rows;
 
@@ -35,6 +36,9 @@ pub use error::{Offset, OnMalformed, SourceError};
 pub use input::Input;
 pub use pace::{Pace, PaceError};
 pub use pump::{PumpEnd, pump};
+pub use rebuild::{Rebuild, SymbolSet};
+
+use std::sync::Arc;
 
 /// A stream of ticks, in bursts.
 ///
@@ -57,7 +61,17 @@ pub trait Source: Send {
     fn facts(&self) -> Facts;
 
     /// What the feed counts; others read it while it runs.
-    fn counters(&self) -> &std::sync::Arc<FeedCounters>;
+    fn counters(&self) -> &Arc<FeedCounters>;
+
+    /// Adds a picture of the books of these symbols to `burst`, as they stand before what [`next_burst`](Self::next_burst) brings: for
+    /// each a tick that [clears](crate::flags::CLEAR) its book, and then all its orders. Returns whether there is one; a feed that
+    /// does not know, or cannot trust, what is in the books has none.
+    ///
+    /// [`Rebuild`] asks for it, for symbols whose messages were shed.
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        let _ = (symbols, burst);
+        false
+    }
 }
 
 /// Makes ticks from the messages of a protocol, whatever carries them: a file, packets, a capture.
@@ -70,6 +84,12 @@ pub trait Decode: Send {
 
     /// The stream has a hole here: what the decoder remembers may be wrong from now on.
     fn note_gap(&mut self) {}
+
+    /// As [`Source::snapshot`].
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        let _ = (symbols, burst);
+        false
+    }
 
     /// A new session begins: what was known of the one before is void.
     fn begin_session(&mut self);

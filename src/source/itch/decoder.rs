@@ -6,7 +6,7 @@ use super::wire::{self, Head, Message, WireError};
 use crate::message::SymbolId;
 use crate::price::Price;
 use crate::source::orders::{Order, OrderTable, Put};
-use crate::source::{Burst, Decode, FeedCount, FeedCounters, Malformed, Stamp};
+use crate::source::{Burst, Decode, FeedCount, FeedCounters, Malformed, Stamp, SymbolSet};
 use crate::symbols::Symbols;
 use crate::tick::{Side, Tick, flags};
 
@@ -51,6 +51,10 @@ pub struct ItchDecoder {
     market: Option<SymbolId>,
     /// A session has begun, and books are to be cleared.
     clear_due: bool,
+    /// Messages of this session are missing, or orders found no place, so that the table may be wrong.
+    is_wrong: bool,
+    /// The last message: its time, and where it stood.
+    last: (u64, Stamp),
     unresolved: u64,
     untracked: u64,
 }
@@ -69,6 +73,8 @@ impl ItchDecoder {
             orders_max: config.orders_max,
             market: None,
             clear_due: false,
+            is_wrong: false,
+            last: (0, Stamp { sequence: 0, receive_ns: 0 }),
             unresolved: 0,
             untracked: 0,
         }
@@ -141,6 +147,7 @@ impl ItchDecoder {
             }
             Put::Full => {
                 self.untracked += 1;
+                self.is_wrong = true;
                 flags::INCOMPLETE
             }
         }
@@ -332,6 +339,7 @@ impl Decode for ItchDecoder {
         if self.clear_due {
             self.clear_books(event_ns, at, burst);
         }
+        self.last = (event_ns, at);
         let tick = match &message {
             Message::AddOrder(m) => {
                 let order = (m.reference.get(), m.side, m.shares.get(), &m.stock, m.price.get());
@@ -380,9 +388,32 @@ impl Decode for ItchDecoder {
         Ok(())
     }
 
+    fn note_gap(&mut self) {
+        self.is_wrong = true;
+    }
+
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        if self.is_wrong {
+            return false;
+        }
+        let (event_ns, at) = self.last;
+        let mut push = |tick: Tick| burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+        for symbol in symbols.iter() {
+            let clear = Tick::order(symbol, event_ns, Side::Unknown, NOTHING, NOTHING);
+            push(Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..clear });
+        }
+        for (_, order) in self.orders.iter().filter(|(_, order)| symbols.contains(order.symbol())) {
+            let gained = (order.price, order.size.into());
+            let tick = Tick::order(order.symbol(), event_ns, order.side(), gained, NOTHING);
+            push(Tick { flags: flags::SNAPSHOT, ..tick });
+        }
+        true
+    }
+
     fn begin_session(&mut self) {
         self.orders.clear();
         self.clear_due = true;
+        self.is_wrong = false;
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -232,3 +232,39 @@ fn a_full_registry_is_named() {
     let error = decoder.decode(&add(1, b'B', 1, 1), Stamp { sequence: 1, receive_ns: 0 }, &mut burst).unwrap_err();
     assert!(error.reason.contains("BHP"), "{error:?}");
 }
+
+/// A table of what a symbol's book has, by side and price.
+fn levels(ticks: &[Tick]) -> std::collections::BTreeMap<(bool, Price), u64> {
+    let mut levels = std::collections::BTreeMap::new();
+    for tick in ticks.iter().filter(|tick| tick.size > 0) {
+        *levels.entry((tick.side == Side::Buy, tick.price)).or_default() += tick.size;
+    }
+    levels
+}
+
+#[test]
+fn a_picture_clears_the_books_asked_for_and_shows_all_their_orders() {
+    let mut bench = Bench::new(100);
+    let rio = |reference| {
+        let add = add(reference, b'S', 5, 20_000);
+        [&add[..2], &[8], &add[3..24], b"RIO     ", &add[32..]].concat()
+    };
+    for message in [add(1, b'B', 100, 10_000), add(2, b'B', 50, 10_000), rio(3), add(4, b'S', 7, 11_000)] {
+        bench.tick(&message);
+    }
+    bench.tick(&message(b'X', &[&n8(2), &n4(20)]));
+    let (bhp, stale) = (SymbolId::new(0), SymbolSet::new(10));
+    stale.insert(bhp);
+    let mut burst = Burst::new();
+    assert!(bench.decoder.snapshot(&stale, &mut burst));
+    let ticks = burst.ticks();
+    assert_eq!((ticks.len(), ticks[0].flags), (4, flags::CLEAR | flags::SNAPSHOT));
+    assert!(ticks.iter().all(|t| t.symbol == bhp && t.has(flags::SNAPSHOT) && t.sequence == 5 && t.event_ns == 51_000));
+    let expected = [((false, price("1.1")), 7), ((true, price("1")), 130)];
+    assert_eq!(levels(ticks), expected.into_iter().collect());
+    // After a hole the table may be wrong; a new session is a new table.
+    bench.decoder.note_gap();
+    assert!(!bench.decoder.snapshot(&stale, &mut Burst::new()));
+    bench.decoder.begin_session();
+    assert!(bench.decoder.snapshot(&stale, &mut Burst::new()));
+}

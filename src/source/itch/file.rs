@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::source::{
     Burst, Decode, Facts, FeedCount, FeedCounters, Flow, Input, Offset, OnMalformed, Source, SourceError, Stamp,
+    SymbolSet,
 };
 
 /// A file of messages, decoded.
@@ -105,6 +106,10 @@ impl<D: Decode> Source for ItchFile<D> {
 
     fn counters(&self) -> &Arc<FeedCounters> {
         &self.counters
+    }
+
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        self.decoder.snapshot(symbols, burst)
     }
 }
 
