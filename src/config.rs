@@ -32,6 +32,7 @@
 //! component = "plimsoll"
 //! ```
 
+mod feed;
 mod spill;
 pub(crate) mod units;
 
@@ -43,6 +44,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cli::CliError;
 
+pub(crate) use feed::{Feed, FeedFlags, FeedSection};
 pub(crate) use spill::{SpillFlags, SpillSection, settings as spill_settings};
 
 /// All settings of a file.
@@ -53,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) tiers: Tiers,
     pub(crate) pipeline: PipelineConfig,
     pub(crate) spill: Option<SpillSection>,
+    pub(crate) feed: Vec<FeedSection>,
     pub(crate) labels: Labels,
 }
 

@@ -64,7 +64,7 @@
 //!
 //! # Features
 //!
-//! `feeds`: decoders of recorded feeds ([`source`]). `cli` (default): the program. An embedder builds with
+//! `feeds`: decoders of recorded and live feeds ([`source`]), and a generator of [markets](market). `cli` (default): the program. An embedder builds with
 //! `default-features = false`, and gets no command line, no async runtime, no logger and no global recorder; log events go
 //! to `tracing`, which does nothing until a subscriber is set.
 
@@ -81,7 +81,6 @@ mod monitor;
 mod pipeline;
 mod price;
 mod signals;
-#[cfg(feature = "feeds")]
 pub mod source;
 pub mod spill;
 mod symbols;

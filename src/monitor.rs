@@ -11,6 +11,7 @@ use crate::degradation::{DegradationLevel, DegradationManager, Transition};
 use crate::lane::Waker;
 use crate::ledger::Counters;
 use crate::signals::{LagSource, MemorySource};
+use crate::source::{FeedCount, FeedCounters};
 use crate::spill::Arm;
 use crate::telemetry::{Exporter, Sample};
 use crate::worker::panic_message;
@@ -57,6 +58,7 @@ pub(crate) struct Monitor {
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) lag: Box<dyn LagSource>,
+    pub(crate) feeds: Vec<Arc<FeedCounters>>,
     pub(crate) memory: Box<dyn MemorySource>,
     pub(crate) exporter: Option<Exporter>,
     pub(crate) on_transition: Option<OnTransition>,
@@ -126,7 +128,8 @@ impl Monitor {
 
     /// One sample: signals in, level out, and the level published where it has changed.
     fn check(&mut self, sample: &mut Sample) {
-        sample.lag = self.lag.lag(self.counters.in_flight());
+        let backlog: u64 = self.feeds.iter().map(|feed| feed.get(FeedCount::Backlog)).sum();
+        sample.lag = self.lag.lag(self.counters.in_flight()).saturating_add(backlog);
         sample.count += 1;
         let weight = self.interval.div_duration_f64(BUSY_WINDOW).min(1.0);
         for (busy, worker) in sample.busy.iter_mut().zip(&self.counters.workers) {

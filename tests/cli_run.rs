@@ -125,8 +125,11 @@ fn malformed_rows_stop_the_run_or_are_counted() {
     let outcome = run(feed.path(), output.path(), &["--on-bad-row", "skip"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.err);
     let ledger = ledger(output.path());
-    assert_eq!((ledger["skipped_rows"].as_u64(), ledger["offered"].as_u64()), (Some(1), Some(feed::MESSAGES - 1)));
-    assert!(outcome.out.contains("skipped rows     1"), "{}", outcome.out);
+    assert_eq!(
+        (ledger["feeds"]["asx"]["malformed"].as_u64(), ledger["offered"].as_u64()),
+        (Some(1), Some(feed::MESSAGES - 1))
+    );
+    assert!(outcome.out.contains(", 1 malformed"), "{}", outcome.out);
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn wrong_input_has_a_clear_error_and_its_exit_code() {
         (run(feed.path(), output.path(), &["--bar-interval", "0s"]), 2, "whole number above 0"),
         (run(feed.path(), output.path(), &["--pin", "x"]), 2, "\"x\" is no pinning"),
         (run(feed.path(), output.path(), &["--ledger", bars.to_str().unwrap()]), 2, "give them a file each"),
-        (plimsoll(&["run"]), 2, "required arguments"),
+        (plimsoll(&["run"]), 2, "there is no feed: give --format and --input"),
         (plimsoll(&["sail"]), 2, "unrecognized subcommand"),
         (run(feed.path(), output.path(), &["--workers", "0"]), 78, "workers = 0 is out of range"),
         (

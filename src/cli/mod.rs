@@ -1,9 +1,11 @@
 //! The command line: one file a subcommand.
 
 mod demo;
+mod feeds;
 mod metrics_server;
 mod output;
 mod progress;
+mod results;
 mod run;
 mod signal;
 mod simulate;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use plimsoll::source::{FeedCount, FeedCounters};
+use plimsoll::source::FeedCount;
+
+use super::feeds::Counts;
 
 /// How often the bar is drawn at most.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,9 +29,10 @@ impl Progress {
         Self { bar, next: Instant::now() }
     }
 
-    pub(crate) fn show(&mut self, counters: &FeedCounters, message: impl FnOnce() -> String) {
+    pub(crate) fn show(&mut self, feeds: &Counts, message: impl FnOnce() -> String) {
         if self.is_due() {
-            self.draw(counters.get(FeedCount::Bytes), counters.get(FeedCount::BytesTotal), message());
+            let sum = |count| feeds.iter().map(|(_, counters)| counters.get(count)).sum();
+            self.draw(sum(FeedCount::Bytes), sum(FeedCount::BytesTotal), message());
         }
     }
 

@@ -1,23 +1,22 @@
-//! `plimsoll run`: a recorded feed through the pipeline, into bars.
+//! `plimsoll run`: feeds through the pipeline, into bars.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll::source::{AsxSource, FeedCount, FeedCounters, OnMalformed, Pace, PumpEnd, Source, pump};
-use plimsoll::{BarsHandler, Ledger, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
+use plimsoll::source::PumpEnd;
+use plimsoll::{Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
 use super::metrics_server::MetricsServer;
 use super::output::OutputFile;
 use super::progress::Progress;
+use super::results::{Worker, write_bars, write_ledger};
 use super::signal::StopFlag;
-use super::{CliError, spilling, summary};
-use crate::config::{Config, Pin, SpillFlags, spill_settings, units};
+use super::{CliError, feeds, spilling, summary};
+use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings, units};
 
 /// Process a recorded feed into bars.
 ///
@@ -29,26 +28,14 @@ use crate::config::{Config, Pin, SpillFlags, spill_settings, units};
   plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --metrics 127.0.0.1:9100
   plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --spill /var/spool/plimsoll")]
 pub(crate) struct Arguments {
-    /// Layout of the input
-    #[arg(long, value_enum)]
-    format: Format,
-    /// Directory that holds it
-    #[arg(long, value_name = "DIR")]
-    input: PathBuf,
+    #[command(flatten)]
+    feed: FeedFlags,
     /// Where to write the bars, as CSV
     #[arg(long, value_name = "FILE")]
-    bars: PathBuf,
+    bars: Option<PathBuf>,
     /// Length of a bar: a number and ns, us, ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
     bar_interval: NonZeroU64,
-    /// How fast to play the feed: max, realtime, xN (N times as fast as recorded), N/s (messages a second)
-    ///
-    /// At `max` the feed waits where the pipeline is behind. At any other pace it does not: what is not accepted is gone.
-    #[arg(long, default_value = "max")]
-    pace: Pace,
-    /// What to do about a malformed message or row
-    #[arg(long, value_enum, default_value = "stop", alias = "on-bad-row")]
-    on_malformed: OnMalformed,
     /// Worker threads [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -74,33 +61,31 @@ pub(crate) struct Arguments {
     spill: SpillFlags,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
-    /// CSV files by company, in trades/, quotes/ and reference-data/
-    Asx,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
-    if arguments.ledger.as_ref() == Some(&arguments.bars) {
-        let path = arguments.bars.display();
-        return Err(CliError::Usage(format!("--bars and --ledger are both {path}: give them a file each")));
-    }
+    let paths = [("--bars", &arguments.bars), ("--ledger", &arguments.ledger)];
+    check_distinct(&paths)?;
     let config = Config::load(arguments.config.as_deref())?;
+    let sections = feed_sections(arguments, &config)?;
     let spill = spill_settings(config.spill.as_ref(), &arguments.spill)?;
     let stop = StopFlag::install()?;
     let telemetry = Telemetry::new(&config.labels).map_err(|error| CliError::Runtime(error.to_string()))?;
     let symbols = Arc::new(Symbols::new(config.symbol_tiers(), Symbols::DEFAULT_CAPACITY));
-    let Format::Asx = arguments.format;
     // All that can fail comes before the start, which begins to replay what an earlier run has left in the spill log.
-    let mut source = AsxSource::open(&arguments.input, &symbols, arguments.on_malformed)?;
-    let bars_file = OutputFile::create(&arguments.bars)?;
+    let open = |(i, section): (usize, &FeedSection)| section.open(i + 1, &symbols);
+    let feeds = sections.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
+    let counts = feeds::counts(&feeds);
+    let bars_file = arguments.bars.as_deref().map(OutputFile::create).transpose()?;
     let ledger_file = arguments.ledger.as_deref().map(OutputFile::create).transpose()?;
     let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
-    let interval = arguments.bar_interval;
-    let mut pipeline: Pipeline<Tick, BarsHandler> = spilling::with(builder(arguments, &config), spill.as_ref())
+    let bar_interval = bars_file.as_ref().map(|_| arguments.bar_interval);
+    let mut builder = spilling::with(builder(arguments, &config), spill.as_ref())
+        .producers(feeds.len())
         .symbols(Arc::clone(&symbols))
-        .telemetry(telemetry)
-        .start(|_| BarsHandler::new(interval))?;
+        .telemetry(telemetry);
+    for (name, counters) in &counts {
+        builder = builder.feed(name, Arc::clone(counters));
+    }
+    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|_| Worker::new(bar_interval))?;
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
     }
@@ -110,13 +95,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 
     let start = Instant::now();
     let mut progress = Progress::new();
-    let mut ingress = pipeline.ingress().expect("the builder's default is one producer");
-    let counters = Arc::clone(source.counters());
-    let moved = pump(&mut source, &mut ingress, arguments.pace, || {
-        progress.show(&counters, || pipeline.level().to_string());
-        if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let moved = feeds::run(feeds, &mut pipeline, &stop, |pipeline| {
+        progress.show(&counts, || pipeline.level().to_string());
     });
-    drop(ingress);
     progress.clear();
     let ended = pipeline.join();
     let elapsed = start.elapsed();
@@ -126,15 +107,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         Ok(finished) => finished.ledger.clone(),
         Err(error) => (*error.ledger).clone(),
     };
-    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &counters));
+    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &counts));
     let mut text = summary::ledger(&ledger, spill.is_some());
     let bars_written = match ended {
         Ok(finished) => {
             text += &summary::levels(finished.highest, finished.transition_count);
             text += &summary::latency(&finished.latency);
-            write_bars(bars_file, finished.handlers, &symbols).map(|rows| {
-                let rows = summary::grouped(rows as u64);
-                text += &format!("bars             {rows} → {}\n", arguments.bars.display());
+            bars_file.zip(arguments.bars.as_ref()).map_or(Ok(()), |(file, path)| {
+                let bars = finished.handlers.into_iter().filter_map(|worker| worker.bars);
+                let rows = summary::grouped(write_bars(file, bars, &symbols)? as u64);
+                text += &format!("bars             {rows} → {}\n", path.display());
+                Ok(())
             })
         }
         Err(error) => Err(CliError::Runtime(error.to_string())),
@@ -142,19 +125,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if let Some(spill) = &spill {
         text += &spilling::left(&spill.dir, &ledger);
     }
-    if counters.get(FeedCount::Malformed) > 0 {
-        text += &format!("skipped rows     {}\n", summary::grouped(counters.get(FeedCount::Malformed)));
-    }
+    text += &feeds::summary(&counts);
     text += &summary::rate(ledger.processed(), elapsed);
     let printed = io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout);
     bars_written.and(ledger_written).and(printed)?;
-    match moved {
-        Ok(PumpEnd::Finished | PumpEnd::PipelineClosed) => Ok(()),
-        Ok(PumpEnd::Stopped) => {
-            let _ = writeln!(io::stderr(), "plimsoll: stopped by a signal; results cover the stream up to there");
-            Ok(())
+    tell_ends(moved?)
+}
+
+/// Says how the feeds ended, if not at their end.
+fn tell_ends(ended: Vec<feeds::Ended>) -> Result<(), CliError> {
+    if ended.iter().any(|(_, end)| matches!(end, Ok(PumpEnd::Stopped))) {
+        let _ = writeln!(io::stderr(), "plimsoll: stopped by a signal; results cover the stream up to there");
+    }
+    let several = ended.len() > 1;
+    let failed = ended.into_iter().filter_map(|(name, end)| end.err().map(|error| (name, error)));
+    let texts = failed.map(|(name, error)| if several { format!("feed {name}: {error}") } else { error.to_string() });
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Runtime(format!("{}\nplimsoll: results cover the stream up to there", texts.join("\nplimsoll: "))))
+}
+
+/// Two results in one file would be none.
+fn check_distinct(paths: &[(&str, &Option<PathBuf>)]) -> Result<(), CliError> {
+    let given: Vec<_> = paths.iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))).collect();
+    for (i, (flag, path)) in given.iter().enumerate() {
+        if let Some((other, _)) = given[..i].iter().find(|(_, before)| before == path) {
+            let path = path.display();
+            return Err(CliError::Usage(format!("{other} and {flag} are both {path}: give them a file each")));
         }
-        Err(error) => Err(CliError::Runtime(format!("{error}\nplimsoll: results cover the stream up to there"))),
+    }
+    Ok(())
+}
+
+/// The feeds of the configuration, or the one of the flags.
+fn feed_sections(arguments: &Arguments, config: &Config) -> Result<Vec<FeedSection>, CliError> {
+    match (arguments.feed.section(), config.feed.is_empty()) {
+        (Some(section), true) => Ok(vec![section]),
+        (Some(_), false) => Err(CliError::Usage(
+            "the configuration has feeds, and the flags tell of another: give one or the other".to_owned(),
+        )),
+        (None, false) => Ok(config.feed.clone()),
+        (None, true) => {
+            Err(CliError::Usage("there is no feed: give --format and --input, or a --config with [[feed]]".to_owned()))
+        }
     }
 }
 
@@ -174,45 +189,4 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
         builder = builder.wait_strategy(wait);
     }
     builder
-}
-
-/// Writes the bars; returns how many.
-pub(super) fn write_bars(file: OutputFile, handlers: Vec<BarsHandler>, symbols: &Symbols) -> Result<usize, CliError> {
-    let name = |id| symbols.name(id).map_or_else(|| format!("{id}"), |name| name.to_string());
-    let bars = handlers.into_iter().flat_map(BarsHandler::into_bars).map(|(id, bars)| (name(id), bars));
-    file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))
-}
-
-fn write_ledger(file: OutputFile, ledger: &Ledger, counters: &FeedCounters) -> Result<(), CliError> {
-    let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, counters));
-    let json = json.map_err(|error| CliError::Runtime(format!("ledger: {error}")))?;
-    file.finish(|out| writeln!(out, "{json}"))
-}
-
-/// The ledger as it is written to a file.
-#[derive(serde::Serialize)]
-struct LedgerFile<'a> {
-    #[serde(flatten)]
-    ledger: &'a Ledger,
-    processed: u64,
-    balanced: bool,
-    skipped_rows: u64,
-    /// By tier, then by reason; zeros left out.
-    shed_by: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-}
-
-impl<'a> LedgerFile<'a> {
-    fn of(ledger: &'a Ledger, counters: &FeedCounters) -> Self {
-        let mut shed_by: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for (tier, reason, count) in ledger.shed_by.iter().filter(|cell| cell.2 > 0) {
-            shed_by.entry(tier.label()).or_default().insert(reason.label(), count);
-        }
-        Self {
-            ledger,
-            processed: ledger.processed(),
-            balanced: ledger.check().is_ok(),
-            skipped_rows: counters.get(FeedCount::Malformed),
-            shed_by,
-        }
-    }
 }

@@ -38,7 +38,8 @@ pub trait Handler<M: Message>: Send + 'static {
 
     /// The feed itself has lost `missed` messages, and nobody knows of which symbols: any of them may have a hole here.
     ///
-    /// Called once on every worker, between its live messages, at the hole's place. Messages that were offered before the hole, and
+    /// Called on every worker, between its live messages, at each hole's place; the counts of all calls add up to what was lost, but
+    /// where holes follow each other closely an earlier call may tell the count of a later one, for which it is then 0. Messages that were offered before the hole, and
     /// wait in the spill log, come after it.
     fn on_feed_gap(&mut self, missed: u64) {
         let _ = missed;

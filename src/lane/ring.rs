@@ -36,6 +36,8 @@ pub(crate) struct SentCounters {
     pub(crate) published: AtomicU64,
     /// Messages that the feed has lost, nobody knows whose.
     feed_missed: AtomicU64,
+    /// How many messages were sent before its last hole, and one more; 0: there was none.
+    feed_gap_at: AtomicU64,
 }
 
 impl LaneCounters {
@@ -94,7 +96,7 @@ pub fn lane<M: Copy + Send>(
         finished: 0,
         feed_missed: 0,
     };
-    let receiver = Receiver { shared, block: 0, taken: 0, seen: 0, feed_missed: 0 };
+    let receiver = Receiver { shared, block: 0, taken: 0, seen: 0, told: Told::default() };
     Ok((sender, receiver))
 }
 
@@ -249,6 +251,7 @@ impl<M> Sender<M> {
     pub(crate) fn tell_feed_gap(&mut self, missed: u64) {
         self.publish();
         self.feed_missed += missed;
+        self.shared.counters.sent.feed_gap_at.store(self.sent + 1, Ordering::Relaxed);
         // Release: a receiver that acquires this count, and then finds nothing published, has finished all before the hole.
         self.shared.counters.sent.feed_missed.store(self.feed_missed, Ordering::Release);
         self.waker.wake_if_parked();
@@ -274,8 +277,34 @@ pub struct Receiver<M> {
     taken: u64,
     /// Messages known to be published, ≥ `taken`.
     seen: u64,
-    /// Messages that the feed has lost, as far as a chunk has told.
-    feed_missed: u64,
+    /// What was told of holes in the feed.
+    told: Told,
+}
+
+/// What a receiver has told of holes in the feed.
+#[derive(Default)]
+struct Told {
+    /// Messages that were lost.
+    missed: u64,
+    /// Where the last hole was, as the sender counts it.
+    at: u64,
+}
+
+impl Told {
+    /// Whether there is a hole that was not told of, after so many messages, which are all that were sent.
+    fn is_behind(&self, sent: &SentCounters, messages: u64) -> bool {
+        // Acquire: pairs with the release in `tell_feed_gap`, so that the place is seen, and all messages before it.
+        let missed = sent.feed_missed.load(Ordering::Acquire);
+        let at = sent.feed_gap_at.load(Ordering::Relaxed);
+        missed != self.missed || (at == messages + 1 && at != self.at)
+    }
+
+    /// Tells of a hole after so many messages: how many are missing that was not told yet.
+    fn tell(&mut self, sent: &SentCounters, messages: u64) -> u64 {
+        self.at = messages + 1;
+        let missed = sent.feed_missed.load(Ordering::Acquire);
+        missed - std::mem::replace(&mut self.missed, missed)
+    }
 }
 
 /// In a note: the feed has a hole before this message.
@@ -283,8 +312,8 @@ const FEED_GAP: u32 = 1 << 31;
 
 /// Some messages at the front of a lane.
 pub struct Chunk<'a, M> {
-    /// Messages that the feed has lost before these, nobody knows whose.
-    pub feed_missed: u64,
+    /// The feed has a hole before these: how many messages it has lost that no chunk has told of yet, nobody knows whose.
+    pub feed_gap: Option<u64>,
     /// The messages, at least one; none, if the chunk only tells of a hole.
     pub messages: &'a mut [M],
     /// For each message how many of its symbol are missing before it; `None`: none are.
@@ -300,14 +329,19 @@ impl<M: Copy + Send> Receiver<M> {
     #[inline]
     pub fn front(&mut self, max: usize) -> Option<Chunk<'_, M>> {
         if self.taken == self.seen {
-            // Before the other count: a hole that is seen here comes after all that was finished, if nothing is published then.
-            let feed_missed = self.shared.counters.sent.feed_missed.load(Ordering::Acquire);
+            let sent = &self.shared.counters.sent;
+            // Before the look at the count: then all that came before a hole seen here is finished, if nothing is published.
+            let has_gap = self.told.is_behind(sent, self.taken);
             // Acquire: pairs with the sender's release in `publish`.
-            self.seen = self.shared.counters.sent.published.load(Ordering::Acquire);
+            self.seen = sent.published.load(Ordering::Acquire);
             if self.taken == self.seen {
-                let missed = feed_missed - std::mem::replace(&mut self.feed_missed, feed_missed);
-                let hole = Chunk { feed_missed: missed, messages: &mut [], missed: None, begins_block: false };
-                return (missed > 0).then_some(hole);
+                let gap = has_gap.then(|| self.told.tell(sent, self.taken));
+                return gap.map(|missed| Chunk {
+                    feed_gap: Some(missed),
+                    messages: &mut [],
+                    missed: None,
+                    begins_block: false,
+                });
             }
         }
         let offset = self.taken as usize % BLOCK;
@@ -319,15 +353,17 @@ impl<M: Copy + Send> Receiver<M> {
         let mut count = available.min(BLOCK - offset);
         let pool = &self.shared.pool;
         let mut missed = pool.notes(self.block).map(|notes| &notes[offset..offset + count]);
-        let mut feed_missed = 0;
+        let mut feed_gap = None;
         if let Some(notes) = &mut missed {
-            (count, feed_missed) = until_feed_gap(notes, &self.shared.counters, &mut self.feed_missed);
+            let (until, begins) = until_feed_gap(notes);
+            count = until;
+            feed_gap = begins.then(|| self.told.tell(&self.shared.counters.sent, self.taken));
             *notes = &notes[..count];
         }
         // SAFETY: this is the receiver. Slots up to `seen` are published (acquire above), the block is given
         // back only in `finish`, and the chunk borrows the receiver, so there is one reference at a time.
         let messages = unsafe { pool.read(self.block as usize * BLOCK + offset, count) };
-        Some(Chunk { feed_missed, messages, missed, begins_block: offset == 0 })
+        Some(Chunk { feed_gap, messages, missed, begins_block: offset == 0 })
     }
 
     /// Takes `count` messages off the front, which has shown so many. The last one of a block gives the block back.
@@ -352,8 +388,7 @@ impl<M: Copy + Send> Receiver<M> {
     /// Whether a message, or a hole, is waiting.
     pub fn is_ready(&self) -> bool {
         let sent = &self.shared.counters.sent;
-        self.taken != sent.published.load(Ordering::Acquire)
-            || self.feed_missed != sent.feed_missed.load(Ordering::Acquire)
+        self.taken != sent.published.load(Ordering::Acquire) || self.told.is_behind(sent, self.taken)
     }
 
     /// Whether the sender is gone and all it sent is finished.
@@ -363,18 +398,15 @@ impl<M: Copy + Send> Receiver<M> {
     }
 }
 
-/// How many messages there are before the next hole in the feed, and how many messages that lacks, if they begin with one that was
-/// not told yet.
+/// How many messages there are before the next hole in the feed, and whether they begin with one.
 #[cold]
-fn until_feed_gap(notes: &[AtomicU32], counters: &LaneCounters, told: &mut u64) -> (usize, u64) {
+fn until_feed_gap(notes: &[AtomicU32]) -> (usize, bool) {
     let is_gap = |note: &AtomicU32| note.load(Ordering::Relaxed) & FEED_GAP != 0;
-    let mut missed = 0;
-    if notes.first().is_some_and(is_gap) {
+    let begins = notes.first().is_some_and(is_gap);
+    if begins {
         notes[0].fetch_and(!FEED_GAP, Ordering::Relaxed);
-        let feed_missed = counters.sent.feed_missed.load(Ordering::Acquire);
-        missed = feed_missed - std::mem::replace(told, feed_missed);
     }
-    (notes.iter().position(is_gap).unwrap_or(notes.len()), missed)
+    (notes.iter().position(is_gap).unwrap_or(notes.len()), begins)
 }
 
 #[cfg(test)]

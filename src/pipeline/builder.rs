@@ -23,6 +23,7 @@ use crate::ledger::{Counters, Tally, WorkerCounters};
 use crate::message::Message;
 use crate::monitor::{Monitor, MonitorShared, OnTransition};
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
+use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
 use crate::symbols::Symbols;
 use crate::telemetry::{Exporter, Telemetry};
@@ -40,6 +41,7 @@ pub struct PipelineBuilder {
     wait: WaitStrategy,
     pinning: Pinning,
     lag: Box<dyn LagSource>,
+    feeds: Vec<(String, Arc<FeedCounters>)>,
     memory: Box<dyn MemorySource>,
     sample_interval: Duration,
     drain_timeout: Duration,
@@ -62,6 +64,7 @@ impl Default for PipelineBuilder {
             wait: WaitStrategy::default(),
             pinning: Pinning::default(),
             lag: Box::new(LaneLag),
+            feeds: Vec::new(),
             memory: Box::new(ProcessMemory::new()),
             sample_interval: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
@@ -156,6 +159,14 @@ impl PipelineBuilder {
     #[must_use]
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = pinning;
+        self
+    }
+
+    /// A feed's counts, by its name: they become metrics, and its [backlog](crate::source::FeedCount::Backlog) counts as lag, beside what
+    /// the [lag source](Self::lag_source) says.
+    #[must_use]
+    pub fn feed(mut self, name: impl Into<String>, counters: Arc<FeedCounters>) -> Self {
+        self.feeds.push((name.into(), counters));
         self
     }
 
@@ -307,9 +318,10 @@ impl PipelineBuilder {
         let monitor = Monitor {
             shared,
             published,
-            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters)),
+            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, &self.feeds)),
             counters,
             lag: self.lag,
+            feeds: self.feeds.into_iter().map(|(_, counters)| counters).collect(),
             memory: self.memory,
             on_transition: self.on_transition,
             wakers,

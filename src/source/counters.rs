@@ -32,7 +32,7 @@ pub enum FeedCount {
     Requested,
     /// Messages that came since they were asked for again.
     Recovered,
-    /// Messages that the kernel dropped for lack of room in a receive buffer.
+    /// Datagrams that the kernel dropped for lack of room in a receive buffer.
     KernelDrops,
     /// Messages about orders or symbols that the feed does not know.
     Unresolved,

@@ -9,8 +9,8 @@ use crate::symbols::SymbolsFull;
 /// What to do about a message or a row that is malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "feeds", derive(serde::Deserialize))]
+#[cfg_attr(feature = "feeds", serde(rename_all = "lowercase"))]
 pub enum OnMalformed {
     /// End the stream with an error that names it.
     #[default]

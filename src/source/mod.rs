@@ -2,28 +2,43 @@
 //!
 //! A feed is a [`Source`]; an embedder brings its own by implementing that trait. Those that ship with the crate:
 
+#[cfg(feature = "feeds")]
 mod asx;
 mod burst;
+#[cfg(feature = "feeds")]
 mod capture;
 mod counters;
+#[cfg(feature = "feeds")]
 mod databento;
 mod error;
+#[cfg(feature = "feeds")]
 mod input;
+#[cfg(feature = "feeds")]
 pub mod itch;
+#[cfg(feature = "feeds")]
 mod lines;
+#[cfg(feature = "feeds")]
 pub mod mold;
+#[cfg(feature = "feeds")]
 mod orders;
 mod pace;
 mod pump;
+mod rebuild;
+#[cfg(feature = "feeds")]
 pub mod rows;
 
+#[cfg(feature = "feeds")]
 pub use asx::AsxSource;
 pub use burst::Burst;
 pub use counters::{FeedCount, FeedCounters};
 pub use error::{Offset, OnMalformed, SourceError};
+#[cfg(feature = "feeds")]
 pub use input::Input;
 pub use pace::{Pace, PaceError};
 pub use pump::{PumpEnd, pump};
+pub use rebuild::{Rebuild, SymbolSet};
+
+use std::sync::Arc;
 
 /// A stream of ticks, in bursts.
 ///
@@ -46,7 +61,17 @@ pub trait Source: Send {
     fn facts(&self) -> Facts;
 
     /// What the feed counts; others read it while it runs.
-    fn counters(&self) -> &std::sync::Arc<FeedCounters>;
+    fn counters(&self) -> &Arc<FeedCounters>;
+
+    /// Adds a picture of the books of these symbols to `burst`, as they stand before what [`next_burst`](Self::next_burst) brings: for
+    /// each a tick that [clears](crate::flags::CLEAR) its book, and then all its orders. Returns whether there is one; a feed that
+    /// does not know, or cannot trust, what is in the books has none.
+    ///
+    /// [`Rebuild`] asks for it, for symbols whose messages were shed.
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        let _ = (symbols, burst);
+        false
+    }
 }
 
 /// Makes ticks from the messages of a protocol, whatever carries them: a file, packets, a capture.
@@ -56,6 +81,15 @@ pub trait Decode: Send {
     /// # Errors
     /// When the message is malformed. It has then changed nothing, and the next one can be decoded.
     fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<(), Malformed>;
+
+    /// The stream has a hole here: what the decoder remembers may be wrong from now on.
+    fn note_gap(&mut self) {}
+
+    /// As [`Source::snapshot`].
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        let _ = (symbols, burst);
+        false
+    }
 
     /// A new session begins: what was known of the one before is void.
     fn begin_session(&mut self);

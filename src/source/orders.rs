@@ -34,6 +34,16 @@ impl Order {
     }
 }
 
+/// What became of an order that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Added,
+    /// There was one of the same key.
+    Replaced(Order),
+    /// The table is full.
+    Full,
+}
+
 /// Orders by the venue's reference: at most so many, in memory that is reserved at once.
 #[derive(Debug)]
 pub(super) struct OrderTable<K> {
@@ -55,13 +65,21 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
 
     /// Adds an order, in place of one of the same key; `false` when the table is full.
     pub(super) fn insert(&mut self, key: K, order: Order) -> bool {
+        self.put(key, order) != Put::Full
+    }
+
+    /// The same, and says what was there.
+    #[inline]
+    pub(super) fn put(&mut self, key: K, order: Order) -> Put {
         let is_full = self.orders.len() >= self.max;
         match self.orders.entry(key) {
-            Entry::Occupied(mut entry) => _ = entry.insert(order),
-            Entry::Vacant(_) if is_full => return false,
-            Entry::Vacant(entry) => _ = entry.insert(order),
+            Entry::Occupied(mut entry) => Put::Replaced(entry.insert(order)),
+            Entry::Vacant(_) if is_full => Put::Full,
+            Entry::Vacant(entry) => {
+                entry.insert(order);
+                Put::Added
+            }
         }
-        true
     }
 
     /// Takes `size` off an order, which goes when nothing is left. The order as it was, and whether it is gone.
@@ -144,9 +162,11 @@ impl Hasher for NearbyHasher {
         const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // 2⁶⁴ ÷ golden ratio
         let n = n ^ self.0.wrapping_mul(ODD) >> 16;
         let run = (n >> RUN).wrapping_mul(ODD);
+        // Within its run each reference keeps its neighbours; which of the run's places is the first, the run decides.
+        let within = (n ^ run >> (64 - RUN)) & ((1 << RUN) - 1);
         // The table takes the place from the low bits, and the tag that it compares first from the top seven.
         let tag = n.wrapping_mul(ODD) >> 57 << 57;
-        self.0 = ((run ^ run >> 32) << RUN | n & ((1 << RUN) - 1)) & (u64::MAX >> 7) | tag;
+        self.0 = ((run ^ run >> 32) << RUN | within) & (u64::MAX >> 7) | tag;
     }
 }
 

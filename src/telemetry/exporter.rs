@@ -1,5 +1,6 @@
 //! Hands the pipeline's counters to Prometheus handles. Runs on the monitor's thread.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
@@ -9,6 +10,7 @@ use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
 use crate::ledger::{Counters, Ledger};
 use crate::signals::MemoryUse;
+use crate::source::{FeedCount, FeedCounters};
 use crate::symbols::{MessagePriority, Tier};
 
 /// What the monitor saw last.
@@ -74,6 +76,43 @@ impl SpillExporter {
     }
 }
 
+/// Pre-made handles of a feed's series.
+struct FeedExporter {
+    counters: Arc<FeedCounters>,
+    series: Vec<(FeedCount, FeedSeries)>,
+}
+
+enum FeedSeries {
+    Counter(Counter),
+    Gauge(Gauge),
+}
+
+impl FeedExporter {
+    fn new(make: &Maker<'_>, name: &str, counters: &Arc<FeedCounters>) -> Self {
+        let series = FeedCount::ALL.map(|count| {
+            let (text, labels) = (names::feed(count), [("feed", name.to_owned())]);
+            let gauge = count.is_gauge();
+            let series = if gauge {
+                FeedSeries::Gauge(make.gauge(text, labels))
+            } else {
+                FeedSeries::Counter(make.counter(text, labels))
+            };
+            (count, series)
+        });
+        Self { counters: Arc::clone(counters), series: series.into() }
+    }
+
+    fn export(&self) {
+        for (count, series) in &self.series {
+            let n = self.counters.get(*count);
+            match series {
+                FeedSeries::Counter(counter) => counter.absolute(n),
+                FeedSeries::Gauge(gauge) => gauge.set(n as f64),
+            }
+        }
+    }
+}
+
 /// Pre-made handles of every series.
 pub(crate) struct Exporter {
     telemetry: Telemetry,
@@ -88,6 +127,7 @@ pub(crate) struct Exporter {
     in_flight: Gauge,
     gaps: Counter,
     spill: SpillExporter,
+    feeds: Vec<FeedExporter>,
     lag: Gauge,
     memory_used: Gauge,
     memory_limit: Gauge,
@@ -149,7 +189,7 @@ fn priority_label(priority: MessagePriority) -> String {
 
 impl Exporter {
     /// Registers every series, at 0.
-    pub(crate) fn new(telemetry: Telemetry, counters: &Counters) -> Self {
+    pub(crate) fn new(telemetry: Telemetry, counters: &Counters, feeds: &[(String, Arc<FeedCounters>)]) -> Self {
         let make = Maker(&telemetry);
         let levels = DegradationLevel::ALL;
         let pairs = levels.iter().flat_map(|&from| levels.map(|to| (from, to)));
@@ -188,6 +228,7 @@ impl Exporter {
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
             spill: SpillExporter::new(&make, counters.workers.len()),
+            feeds: feeds.iter().map(|(name, counters)| FeedExporter::new(&make, name, counters)).collect(),
             lag: make.gauge(names::LAG, []),
             memory_used: make.gauge(names::MEMORY_USED, []),
             memory_limit: make.gauge(names::MEMORY_LIMIT, []),
@@ -220,6 +261,7 @@ impl Exporter {
         self.in_flight.set(ledger.in_flight as f64);
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());
         self.spill.export(counters, &ledger);
+        self.feeds.iter().for_each(FeedExporter::export);
         self.lag.set(sample.lag as f64);
         self.memory_used.set(sample.memory.used_bytes as f64);
         self.memory_limit.set(sample.memory.limit_bytes as f64);

@@ -1,5 +1,7 @@
 //! Names and help texts of all series. The first three are the reference's.
 
+use crate::source::FeedCount;
+
 pub(super) const LEVEL: (&str, &str) =
     ("k2_degradation_level", "Current degradation level (0=normal, 4=circuit_break)");
 pub(super) const TRANSITIONS: (&str, &str) = ("k2_degradation_transitions_total", "Degradation level transitions");
@@ -30,6 +32,37 @@ pub(super) const SPILL_NOT_READY: (&str, &str) =
     ("k2_spill_segment_not_ready_total", "How often a worker needed a new segment and none was ready");
 pub(super) const SPILL_SYNC_FAILURES: (&str, &str) =
     ("k2_spill_sync_failures_total", "How often the spill log could not be written back to the disk");
+
+/// A feed's series.
+pub(super) const fn feed(count: FeedCount) -> (&'static str, &'static str) {
+    match count {
+        FeedCount::Bytes => ("k2_feed_bytes_total", "Bytes that a feed has read"),
+        FeedCount::BytesTotal => ("k2_feed_size_bytes", "Bytes that there are to read; 0 when not known"),
+        FeedCount::Packets => ("k2_feed_packets_total", "Packets received, all lines together"),
+        FeedCount::Messages => ("k2_feed_messages_total", "Messages decoded, or rows read"),
+        FeedCount::Malformed => ("k2_feed_malformed_total", "Malformed messages and rows that were left out"),
+        FeedCount::Foreign => ("k2_feed_foreign_packets_total", "Packets that are not the feed's"),
+        FeedCount::Duplicates => ("k2_feed_duplicates_total", "Messages that came again, and were dropped"),
+        FeedCount::Reordered => {
+            ("k2_feed_reordered_total", "Messages that came out of order, and were put in their place")
+        }
+        FeedCount::Gaps => ("k2_feed_gaps_total", "Holes that were announced to handlers"),
+        FeedCount::Missed => ("k2_feed_missed_total", "Messages in announced holes"),
+        FeedCount::Requested => ("k2_feed_requested_total", "Messages that were asked for again"),
+        FeedCount::Recovered => ("k2_feed_recovered_total", "Messages that came since they were asked for again"),
+        FeedCount::KernelDrops => {
+            ("k2_feed_kernel_drops_total", "Datagrams that the kernel dropped for lack of room in a receive buffer")
+        }
+        FeedCount::Unresolved => {
+            ("k2_feed_unresolved_total", "Messages about orders or symbols that the feed does not know")
+        }
+        FeedCount::Untracked => ("k2_feed_untracked_orders_total", "Orders that found the order table full"),
+        FeedCount::Orders => ("k2_feed_orders", "Orders in the order table"),
+        FeedCount::Backlog => {
+            ("k2_feed_backlog_messages", "Messages that have arrived and wait for the feed; part of the lag")
+        }
+    }
+}
 
 pub(super) const LAG: (&str, &str) =
     ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");

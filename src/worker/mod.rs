@@ -231,8 +231,8 @@ struct Desk<'a, M: Message> {
 
 impl<M: Message> Desk<'_, M> {
     fn process<H: Handler<M>>(&mut self, handler: &mut H, chunk: Chunk<'_, M>, woke: bool) {
-        if chunk.feed_missed > 0 {
-            handler.on_feed_gap(chunk.feed_missed);
+        if let Some(missed) = chunk.feed_gap {
+            handler.on_feed_gap(missed);
         }
         let policy = **self.policy.load();
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: false };

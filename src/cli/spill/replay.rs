@@ -15,7 +15,7 @@ use plimsoll::{BarsHandler, Ingress, MemoryUse, Pipeline, PipelineBuilder, Price
 use super::SpillDir;
 use crate::cli::output::OutputFile;
 use crate::cli::progress::Progress;
-use crate::cli::run::write_bars;
+use crate::cli::results::write_bars;
 use crate::cli::summary::grouped;
 use crate::cli::{CliError, spilling, summary};
 use crate::config::units;

@@ -1,0 +1,188 @@
+//! `[[feed]]`: where ticks come from. One table a feed; each has a thread and an ingress of its own.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use plimsoll::Symbols;
+use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
+use plimsoll::source::{AsxSource, OnMalformed, Pace, Source};
+use serde::{Deserialize, Deserializer};
+
+use crate::cli::CliError;
+
+/// What a feed is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A directory of CSV files by company: trades/, quotes/ and reference-data/
+    Asx,
+    /// A file of NASDAQ TotalView-ITCH 5.0 messages (BinaryFILE)
+    Itch,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Asx => "asx",
+            Self::Itch => "itch",
+        }
+    }
+
+    /// The keys, beside those for all kinds, that mean something to it.
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Asx => &["input", "pace"],
+            Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
+        }
+    }
+}
+
+/// A `[[feed]]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FeedSection {
+    pub(crate) name: Option<String>,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) on_malformed: Option<OnMalformed>,
+    pub(crate) input: Option<PathBuf>,
+    pub(crate) pace: Option<PaceText>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) day: Option<Date>,
+    pub(crate) zone: Option<String>,
+    pub(crate) orders_max: Option<usize>,
+}
+
+/// Flags for a single feed; several are for the configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Feed")]
+pub(crate) struct FeedFlags {
+    /// What the feed is made of; for several feeds see [[feed]] in the configuration
+    #[arg(long, value_enum, value_name = "KIND")]
+    format: Option<Kind>,
+    /// File or directory to read; `-` is standard input; .gz and .zst are unpacked
+    #[arg(long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// How fast to play a recorded feed: max, realtime, xN (N times as fast as recorded), N/s (messages a second) [default: max]
+    ///
+    /// At `max` the feed waits where the pipeline is behind. At any other pace it does not: what is not accepted is gone.
+    #[arg(long)]
+    pace: Option<Pace>,
+    /// What to do about a malformed message or row [default: stop]
+    #[arg(long, value_enum, alias = "on-bad-row")]
+    on_malformed: Option<OnMalformed>,
+    /// Day of a feed that tells times since midnight, as in 2026-01-30 [default: times count from 1970-01-01]
+    #[arg(long, value_name = "DATE")]
+    day: Option<Date>,
+    /// Time zone of that day [default: America/New_York]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+}
+
+impl FeedFlags {
+    /// The feed that they tell of, if they do.
+    pub(crate) fn section(&self) -> Option<FeedSection> {
+        let Self { format, input, pace, on_malformed, day, zone } = self.clone();
+        let section = FeedSection {
+            kind: format,
+            on_malformed,
+            input,
+            pace: pace.map(PaceText),
+            day,
+            zone,
+            ..FeedSection::default()
+        };
+        (section.kind.is_some() || section.keys_given().next().is_some()).then_some(section)
+    }
+}
+
+/// A pace as text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaceText(pub(crate) Pace);
+
+impl<'de> Deserialize<'de> for PaceText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Pace::from_str(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A feed that is open.
+pub(crate) struct Feed {
+    pub(crate) name: String,
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) pace: Pace,
+}
+
+impl FeedSection {
+    /// Opens it: files and sockets are there, or this says why not.
+    ///
+    /// # Errors
+    /// When a key is missing or means nothing to this kind, or the source cannot be opened.
+    pub(crate) fn open(&self, number: usize, symbols: &Arc<Symbols>) -> Result<Feed, CliError> {
+        let wrong = |text: String| CliError::Config(format!("feed {}: {text}", self.title(number)));
+        let kind = self.kind.ok_or_else(|| wrong("it has no kind; give kind = \"itch\", for instance".to_owned()))?;
+        if let Some(key) = self.keys_given().find(|key| !kind.keys().contains(key)) {
+            let known = kind.keys().join(", ");
+            return Err(wrong(format!("{key} means nothing to a feed of kind {}: it takes {known}", kind.name())));
+        }
+        let input = || self.input.as_deref().ok_or_else(|| wrong("it has no input; give a file's path".to_owned()));
+        let on_malformed = self.on_malformed.unwrap_or_default();
+        let source: Box<dyn Source> = match kind {
+            Kind::Asx => Box::new(AsxSource::open(input()?, symbols, on_malformed)?),
+            Kind::Itch => Box::new(ItchFile::open(input()?, self.itch(symbols, 0).map_err(wrong)?, on_malformed)?),
+        };
+        let pace = self.pace.map_or(Pace::Max, |pace| pace.0);
+        Ok(Feed { name: self.title(number), source, pace })
+    }
+
+    /// The feed's name, or its kind and number.
+    fn title(&self, number: usize) -> String {
+        match (&self.name, self.kind) {
+            (Some(name), _) => name.clone(),
+            (None, Some(kind)) if number == 1 => kind.name().to_owned(),
+            (None, Some(kind)) => format!("{}-{number}", kind.name()),
+            (None, None) => number.to_string(),
+        }
+    }
+
+    fn keys_given(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("input", self.input.is_some()),
+            ("pace", self.pace.is_some()),
+            ("prefix", self.prefix.is_some()),
+            ("day", self.day.is_some()),
+            ("zone", self.zone.is_some()),
+            ("orders_max", self.orders_max.is_some()),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
+    /// The decoder of an ITCH feed; `midnight_ns`: where no day is given.
+    fn itch(&self, symbols: &Arc<Symbols>, midnight_ns: u64) -> Result<ItchDecoder, String> {
+        let default = ItchConfig::default();
+        let config = ItchConfig {
+            midnight_ns: self.midnight_ns()?.unwrap_or(midnight_ns),
+            orders_max: self.orders_max.unwrap_or(default.orders_max),
+            prefix: self.prefix.clone().unwrap_or_default(),
+        };
+        Ok(ItchDecoder::new(Arc::clone(symbols), config))
+    }
+
+    /// When the day begins in its zone, which is New York's where none is given.
+    fn midnight_ns(&self) -> Result<Option<u64>, String> {
+        let Some(day) = self.day else {
+            return match &self.zone {
+                None => Ok(None),
+                Some(zone) => Err(format!("zone {zone} is of no use without a day")),
+            };
+        };
+        let zone = self.zone.as_deref().unwrap_or("America/New_York");
+        let zone = TimeZone::get(zone).map_err(|error| format!("zone {zone:?}: {error}"))?;
+        let midnight = zone.to_zoned(day.at(0, 0, 0, 0)).map_err(|error| format!("day {day}: {error}"))?;
+        let ns = u64::try_from(midnight.timestamp().as_nanosecond());
+        ns.map(Some).map_err(|_| format!("day {day}: give one from 1970 to 2262"))
+    }
+}

@@ -1,0 +1,432 @@
+//! Messages become ticks.
+
+use std::sync::Arc;
+
+use super::wire::{self, Head, Message, WireError};
+use crate::message::SymbolId;
+use crate::price::Price;
+use crate::source::orders::{Order, OrderTable, Put};
+use crate::source::{Burst, Decode, FeedCount, FeedCounters, Malformed, Stamp, SymbolSet};
+use crate::symbols::Symbols;
+use crate::tick::{Side, Tick, flags};
+
+/// How messages are to be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItchConfig {
+    /// Midnight of the day, in nanoseconds since the Unix epoch; 0: event times count from midnight.
+    pub midnight_ns: u64,
+    /// Orders that are remembered at the same time at most. The memory is reserved at once, and becomes real as it is used.
+    pub orders_max: usize,
+    /// What stands before every symbol's name: for two markets that list the same symbols.
+    pub prefix: String,
+}
+
+impl Default for ItchConfig {
+    /// Times since midnight; 7 340 032 orders, which is what fits into 210 MB; no prefix.
+    fn default() -> Self {
+        Self { midnight_ns: 0, orders_max: 7 << 20, prefix: String::new() }
+    }
+}
+
+/// No security of this number was named yet.
+const UNKNOWN: u32 = u32::MAX;
+const LOCATES: usize = 1 << 16;
+/// One of the feed's price units in billionths.
+const PRICE_4: i64 = 100_000;
+/// One of the units of decline levels in billionths.
+const PRICE_8: i64 = 10;
+const NOTHING: (Price, u64) = (Price::ZERO, 0);
+
+/// Decodes messages, and remembers orders and securities.
+#[derive(Debug)]
+pub struct ItchDecoder {
+    symbols: Arc<Symbols>,
+    prefix: String,
+    midnight_ns: u64,
+    /// Symbol ids by the day's number of a security.
+    by_locate: Box<[u32]>,
+    orders: OrderTable<u64>,
+    orders_max: usize,
+    /// The symbol of messages about the whole market, when there was one.
+    market: Option<SymbolId>,
+    /// A session has begun, and books are to be cleared.
+    clear_due: bool,
+    /// Messages of this session are missing, or orders found no place, so that the table may be wrong.
+    is_wrong: bool,
+    /// The last message: its time, and where it stood.
+    last: (u64, Stamp),
+    unresolved: u64,
+    untracked: u64,
+}
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+impl ItchDecoder {
+    /// A decoder that interns the securities it meets in `symbols`.
+    pub fn new(symbols: Arc<Symbols>, config: ItchConfig) -> Self {
+        Self {
+            symbols,
+            prefix: config.prefix,
+            midnight_ns: config.midnight_ns,
+            by_locate: vec![UNKNOWN; LOCATES].into_boxed_slice(),
+            orders: OrderTable::new(config.orders_max),
+            orders_max: config.orders_max,
+            market: None,
+            clear_due: false,
+            is_wrong: false,
+            last: (0, Stamp { sequence: 0, receive_ns: 0 }),
+            unresolved: 0,
+            untracked: 0,
+        }
+    }
+
+    /// Orders that are in the table.
+    pub fn orders(&self) -> usize {
+        self.orders.len()
+    }
+
+    #[inline]
+    fn known(&self, head: &Head) -> Option<SymbolId> {
+        let id = self.by_locate[usize::from(head.locate.get())];
+        (id != UNKNOWN).then(|| SymbolId::new(id))
+    }
+
+    /// The symbol of a message that names it.
+    #[inline]
+    fn symbol(&mut self, head: &Head, stock: &wire::Stock) -> Result<SymbolId> {
+        match self.known(head) {
+            Some(symbol) => Ok(symbol),
+            None => self.learn(head, stock),
+        }
+    }
+
+    #[cold]
+    fn learn(&mut self, head: &Head, stock: &wire::Stock) -> Result<SymbolId> {
+        let symbol = self.intern(head.kind, wire::trimmed(stock))?;
+        self.by_locate[usize::from(head.locate.get())] = symbol.get();
+        Ok(symbol)
+    }
+
+    fn intern(&self, kind: u8, stock: &[u8]) -> Result<SymbolId> {
+        let malformed = |reason| Malformed { kind: WireError::kind_of(kind), reason };
+        let text = std::str::from_utf8(stock).ok().filter(|text| !text.is_empty() && text.is_ascii());
+        let text = text.ok_or_else(|| malformed(format!("{:?} is no symbol", String::from_utf8_lossy(stock))))?;
+        self.symbols.intern(&format!("{}{text}", self.prefix)).map_err(|error| malformed(error.to_string()))
+    }
+
+    fn market(&mut self, kind: u8) -> Result<SymbolId> {
+        match self.market {
+            Some(symbol) => Ok(symbol),
+            None => Ok(*self.market.insert(self.intern(kind, b"*")?)),
+        }
+    }
+
+    /// A new order.
+    #[inline]
+    fn add(&mut self, head: &Head, order: (u64, u8, u32, &wire::Stock, u32), event_ns: u64) -> Result<Tick> {
+        let (reference, side, shares, stock, price) = order;
+        let side = match side {
+            b'B' => Side::Buy,
+            b'S' => Side::Sell,
+            found => return Err(WireError::Field { kind: head.kind, field: "side (B, S)", found }.into()),
+        };
+        let symbol = self.symbol(head, stock)?;
+        let order = Order::new(symbol, side, price_4(price), shares);
+        let flags = self.track(reference, order);
+        Ok(Tick { flags, ..Tick::order(symbol, event_ns, side, (order.price, shares.into()), NOTHING) })
+    }
+
+    /// Remembers an order; the flags of its tick.
+    #[inline]
+    fn track(&mut self, reference: u64, order: Order) -> u16 {
+        match self.orders.put(reference, order) {
+            Put::Added => 0,
+            Put::Replaced(_) => {
+                self.unresolved += 1;
+                flags::INCOMPLETE
+            }
+            Put::Full => {
+                self.untracked += 1;
+                self.is_wrong = true;
+                flags::INCOMPLETE
+            }
+        }
+    }
+
+    /// What an order loses without a trade.
+    #[inline]
+    fn lose(&mut self, head: &Head, reference: u64, shares: u32, event_ns: u64) -> Option<Tick> {
+        let Some((order, gone)) = self.orders.reduce(reference, shares) else {
+            return self.unknown_order(head, event_ns);
+        };
+        let lost = u64::from(order.size.min(shares));
+        let flags = if gone { flags::ORDER_DONE } else { 0 };
+        Some(Tick { flags, ..Tick::order(order.symbol(), event_ns, order.side(), NOTHING, (order.price, lost)) })
+    }
+
+    #[inline]
+    fn replace(&mut self, message: &wire::OrderReplace, event_ns: u64) -> Option<Tick> {
+        let Some(old) = self.orders.remove(message.old_reference.get()) else {
+            return self.unknown_order(&message.head, event_ns);
+        };
+        let (side, shares) = (old.side(), message.shares.get());
+        let new = Order::new(old.symbol(), side, price_4(message.price.get()), shares);
+        let flags = flags::ORDER_DONE | self.track(message.new_reference.get(), new);
+        let (gained, lost) = ((new.price, shares.into()), (old.price, old.size.into()));
+        Some(Tick { flags, ..Tick::order(old.symbol(), event_ns, side, gained, lost) })
+    }
+
+    /// An execution, at a price that the message may tell.
+    #[inline]
+    fn execute(&mut self, head: &Head, order: (u64, u32, u64), told: Option<u32>, event_ns: u64) -> Option<Tick> {
+        let (reference, shares, match_number) = order;
+        let Some((order, gone)) = self.orders.reduce(reference, shares) else {
+            let unknown = self.unknown_order(head, event_ns)?;
+            // With its price the trade can be told of all the same.
+            let Some(price) = told else { return Some(unknown) };
+            let trade = Tick::trade(unknown.symbol, event_ns, price_4(price), shares.into());
+            return Some(Tick { ask_size: match_number, flags: unknown.flags, ..trade });
+        };
+        let price = told.map_or(order.price, price_4);
+        let aggressor = if order.side() == Side::Buy { Side::Sell } else { Side::Buy };
+        let flags = flags::FROM_BOOK | if gone { flags::ORDER_DONE } else { 0 };
+        let trade = Tick::trade(order.symbol(), event_ns, price, shares.into());
+        Some(Tick { ask_price: order.price, ask_size: match_number, side: aggressor, flags, ..trade })
+    }
+
+    /// A message about an order that is not in the table.
+    #[cold]
+    fn unknown_order(&mut self, head: &Head, event_ns: u64) -> Option<Tick> {
+        self.unresolved += 1;
+        let symbol = self.known(head)?;
+        Some(Tick { flags: flags::INCOMPLETE, ..Tick::order(symbol, event_ns, Side::Unknown, NOTHING, NOTHING) })
+    }
+
+    fn trade_break(&mut self, message: &wire::BrokenTrade, event_ns: u64) -> Option<Tick> {
+        let Some(symbol) = self.known(&message.head) else {
+            self.unresolved += 1;
+            return None;
+        };
+        Some(Tick::trade_break(symbol, event_ns, message.match_number.get()))
+    }
+
+    fn cross(&mut self, message: &wire::CrossTrade, event_ns: u64) -> Result<Tick> {
+        let symbol = self.symbol(&message.head, &message.stock)?;
+        let (shares, ask_size) = (message.shares.get(), message.match_number.get());
+        if shares == 0 {
+            let flags = u16::from(message.head.kind);
+            return Ok(Tick { ask_size, flags, ..Tick::reference(symbol, event_ns) });
+        }
+        let trade = Tick::trade(symbol, event_ns, price_4(message.price.get()), shares);
+        Ok(Tick { ask_size, flags: flags::CROSS, ..trade })
+    }
+
+    /// Says that all books are empty, once, after a session or a day has begun.
+    #[cold]
+    fn clear_books(&mut self, event_ns: u64, at: Stamp, burst: &mut Burst) {
+        self.clear_due = false;
+        let mut ids: Vec<u32> = self.by_locate.iter().copied().filter(|id| *id != UNKNOWN).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let tick = Tick::order(SymbolId::new(id), event_ns, Side::Unknown, NOTHING, NOTHING);
+            burst.push(Tick { flags: flags::CLEAR, sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+        }
+        // The numbers of securities are the day's.
+        self.by_locate.fill(UNKNOWN);
+    }
+
+    /// Administrative messages.
+    #[inline(never)]
+    fn reference(&mut self, message: &Message<'_>, event_ns: u64) -> Result<Tick> {
+        let head = message.head();
+        let stock = match message {
+            Message::StockDirectory(m) => {
+                let symbol = self.learn(head, &m.stock)?;
+                return Ok(reference_tick(head, symbol, event_ns, Tick { size: m.round_lot.get().into(), ..EMPTY }));
+            }
+            Message::TradingAction(m) => &m.stock,
+            Message::RegSho(m) => &m.stock,
+            Message::ParticipantPosition(m) => &m.stock,
+            Message::IpoQuoting(m) => &m.stock,
+            Message::LuldCollar(m) => &m.stock,
+            Message::OperationalHalt(m) => &m.stock,
+            Message::Imbalance(m) => &m.stock,
+            Message::RetailInterest(m) => &m.stock,
+            Message::DirectListing(m) => &m.stock,
+            _ => {
+                let symbol = self.market(head.kind)?;
+                return Ok(reference_tick(head, symbol, event_ns, content(message)));
+            }
+        };
+        let symbol = self.symbol(head, stock)?;
+        Ok(reference_tick(head, symbol, event_ns, content(message)))
+    }
+}
+
+/// A tick in which all that reference data may use is 0.
+const EMPTY: Tick = Tick::reference(SymbolId::new(0), 0);
+
+fn reference_tick(head: &Head, symbol: SymbolId, event_ns: u64, content: Tick) -> Tick {
+    Tick { symbol, event_ns, flags: u16::from(head.kind), ..content }
+}
+
+/// What a tick of reference data tells of its message: the table of this module.
+fn content(message: &Message<'_>) -> Tick {
+    let state = |state: u8| Tick { size: state.into(), ..EMPTY };
+    match message {
+        Message::SystemEvent(m) => state(m.event),
+        Message::MwcbStatus(m) => state(m.level),
+        Message::TradingAction(m) => state(m.state),
+        Message::OperationalHalt(m) => state(m.action),
+        Message::RegSho(m) => state(m.action),
+        Message::RetailInterest(m) => state(m.interest),
+        Message::ParticipantPosition(m) => state(m.state),
+        Message::MwcbDecline(m) => {
+            Tick { price: price_8(m.level_1.get()), ask_price: price_8(m.level_3.get()), ..EMPTY }
+        }
+        Message::IpoQuoting(m) => Tick {
+            size: m.release_s.get().into(),
+            ask_size: m.qualifier.into(),
+            price: price_4(m.price.get()),
+            ..EMPTY
+        },
+        Message::LuldCollar(m) => Tick {
+            size: m.extension.get().into(),
+            price: price_4(m.lower.get()),
+            ask_price: price_4(m.upper.get()),
+            ..EMPTY
+        },
+        Message::Imbalance(m) => Tick {
+            size: m.paired.get(),
+            ask_size: m.imbalance.get(),
+            price: price_4(m.reference.get()),
+            ask_price: price_4(m.near.get()),
+            side: match m.direction {
+                b'B' => Side::Buy,
+                b'S' => Side::Sell,
+                _ => Side::Unknown,
+            },
+            ..EMPTY
+        },
+        Message::DirectListing(m) => {
+            Tick { size: m.near_time.get(), price: price_4(m.near.get()), ask_price: price_4(m.upper.get()), ..EMPTY }
+        }
+        _ => EMPTY,
+    }
+}
+
+fn price_4(units: u32) -> Price {
+    Price::from_billionths(i64::from(units) * PRICE_4)
+}
+
+/// Levels beyond what a price holds, which is 9 billion dollars, are as high as can be.
+fn price_8(units: u64) -> Price {
+    Price::from_billionths(i64::try_from(units).unwrap_or(i64::MAX).saturating_mul(PRICE_8))
+}
+
+impl From<WireError> for Malformed {
+    fn from(error: WireError) -> Self {
+        Self { kind: error.kind(), reason: error.to_string() }
+    }
+}
+
+impl Decode for ItchDecoder {
+    #[inline]
+    fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<()> {
+        let message = Message::parse(message)?;
+        let event_ns = self.midnight_ns.saturating_add(message.head().time_ns());
+        if self.clear_due {
+            self.clear_books(event_ns, at, burst);
+        }
+        self.last = (event_ns, at);
+        let tick = match &message {
+            Message::AddOrder(m) => {
+                let order = (m.reference.get(), m.side, m.shares.get(), &m.stock, m.price.get());
+                Some(self.add(&m.head, order, event_ns)?)
+            }
+            Message::AddOrderMpid(m) => {
+                let order = (m.reference.get(), m.side, m.shares.get(), &m.stock, m.price.get());
+                Some(self.add(&m.head, order, event_ns)?)
+            }
+            Message::OrderDelete(m) => self.lose(&m.head, m.reference.get(), u32::MAX, event_ns),
+            Message::OrderCancel(m) => self.lose(&m.head, m.reference.get(), m.shares.get(), event_ns),
+            Message::OrderReplace(m) => self.replace(m, event_ns),
+            Message::OrderExecuted(m) => {
+                let order = (m.reference.get(), m.shares.get(), m.match_number.get());
+                self.execute(&m.head, order, None, event_ns)
+            }
+            Message::OrderExecutedAt(m) => {
+                let not_printable = match m.printable {
+                    b'Y' => 0,
+                    b'N' => flags::NOT_PRINTABLE,
+                    found => {
+                        return Err(WireError::Field { kind: m.head.kind, field: "printable (Y, N)", found }.into());
+                    }
+                };
+                let order = (m.reference.get(), m.shares.get(), m.match_number.get());
+                let tick = self.execute(&m.head, order, Some(m.price.get()), event_ns);
+                tick.map(|tick| Tick { flags: tick.flags | not_printable, ..tick })
+            }
+            Message::Trade(m) => {
+                let symbol = self.symbol(&m.head, &m.stock)?;
+                let trade = Tick::trade(symbol, event_ns, price_4(m.price.get()), m.shares.get().into());
+                Some(Tick { ask_size: m.match_number.get(), flags: flags::HIDDEN, ..trade })
+            }
+            Message::CrossTrade(m) => Some(self.cross(m, event_ns)?),
+            Message::BrokenTrade(m) => self.trade_break(m, event_ns),
+            Message::SystemEvent(m) if m.event == b'O' => {
+                self.begin_session();
+                self.clear_books(event_ns, at, burst);
+                Some(self.reference(&message, event_ns)?)
+            }
+            _ => Some(self.reference(&message, event_ns)?),
+        };
+        if let Some(tick) = tick {
+            burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+        }
+        Ok(())
+    }
+
+    fn note_gap(&mut self) {
+        self.is_wrong = true;
+    }
+
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        if self.is_wrong {
+            return false;
+        }
+        let (event_ns, at) = self.last;
+        let mut push = |tick: Tick| burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+        for symbol in symbols.iter() {
+            let clear = Tick::order(symbol, event_ns, Side::Unknown, NOTHING, NOTHING);
+            push(Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..clear });
+        }
+        for (_, order) in self.orders.iter().filter(|(_, order)| symbols.contains(order.symbol())) {
+            let gained = (order.price, order.size.into());
+            let tick = Tick::order(order.symbol(), event_ns, order.side(), gained, NOTHING);
+            push(Tick { flags: flags::SNAPSHOT, ..tick });
+        }
+        true
+    }
+
+    fn begin_session(&mut self) {
+        self.orders.clear();
+        self.clear_due = true;
+        self.is_wrong = false;
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        OrderTable::<u64>::memory_bytes(self.orders_max) + (LOCATES * size_of::<u32>()) as u64
+    }
+
+    fn count(&mut self, counters: &FeedCounters) {
+        counters.set(FeedCount::Orders, self.orders.len() as u64);
+        counters.set(FeedCount::Unresolved, self.unresolved);
+        counters.set(FeedCount::Untracked, self.untracked);
+    }
+}
+
+#[cfg(test)]
+#[path = "decoder_tests.rs"]
+mod tests;
