@@ -15,7 +15,7 @@ use plimsoll::source::mold::{
     SentMessages, Session,
 };
 use plimsoll::source::{
-    Burst, Decode, FeedCount, FeedCounters, Flow, Malformed, OnMalformed, Source, SourceError, Stamp,
+    Burst, Decode, FeedCount, FeedCounters, Flow, Malformed, OnMalformed, Source, SourceError, Stamp, SymbolSet,
 };
 use plimsoll::zerocopy::IntoBytes;
 use plimsoll::{Price, SymbolId, Tick};
@@ -30,6 +30,7 @@ const SHORT: Duration = Duration::from_millis(1);
 #[derive(Clone, Default)]
 struct Numbers {
     sessions: Arc<AtomicU64>,
+    gaps: Arc<AtomicU64>,
 }
 
 impl Decode for Numbers {
@@ -41,6 +42,15 @@ impl Decode for Numbers {
         let tick = Tick::trade(SymbolId::new(0), 1, price, 1);
         burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
         Ok(())
+    }
+
+    fn note_gap(&mut self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn snapshot(&mut self, _: &SymbolSet, burst: &mut Burst) -> bool {
+        burst.push(Tick::reference(SymbolId::new(0), 0));
+        true
     }
 
     fn begin_session(&mut self) {
@@ -258,6 +268,7 @@ fn what_both_lines_lose_is_announced() {
     rig.take_to_end();
     assert_eq!(rig.missed, lost);
     assert_eq!(rig.count(FeedCount::Gaps), lost.len() as u64);
+    assert_eq!(rig.decoder.gaps.load(Ordering::Relaxed), lost.len() as u64);
     assert_eq!(rig.count(FeedCount::Missed), lost.len() as u64 * PER_PACKET);
     assert_eq!(rig.count(FeedCount::Messages), 5000 * PER_PACKET - rig.count(FeedCount::Missed));
 }
@@ -409,6 +420,13 @@ fn another_session_is_told_to_the_decoder() {
     rig.take_all();
     assert_eq!((rig.next, rig.decoder.sessions.load(Ordering::Relaxed)), (3, 1));
     assert_eq!(rig.count(FeedCount::Duplicates), 3);
+}
+
+#[test]
+fn a_picture_of_the_books_is_the_decoders() {
+    let mut burst = Burst::new();
+    assert!(Rig::new(config(1, LONG)).source.snapshot(&SymbolSet::new(1), &mut burst));
+    assert_eq!(burst.len(), 1);
 }
 
 #[test]

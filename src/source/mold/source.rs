@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::IntoBytes;
 
-use super::packet::{Header, Session};
-use super::socket::{BATCH, Datagram, Receiver};
+use super::packet::{Header, PacketError, Session};
+use super::socket::{BATCH, Datagram, PACKET_BYTES, Receiver};
 use super::{Arbiter, ArbiterConfig, Line, MoldConfig, Output};
 use crate::message::wall_clock_ns;
 use crate::source::{
-    Burst, Decode, Facts, FeedCount, FeedCounters, Flow, Offset, OnMalformed, Source, SourceError, Stamp,
+    Burst, Decode, Facts, FeedCount, FeedCounters, Flow, Offset, OnMalformed, Source, SourceError, Stamp, SymbolSet,
 };
 use crate::tick::Tick;
 
@@ -25,6 +25,8 @@ const ROUNDS: usize = 8;
 const WAIT: Duration = Duration::from_millis(20);
 /// The greatest age of a packet that is believed: beyond that the wall clock was set.
 const MAX_AGE_NS: u64 = 1_000_000_000;
+/// How many malformed packets and messages are told of one by one.
+const MALFORMED_TOLD: u64 = 10;
 /// About the bytes that the kernel takes for a packet beside its own.
 const PACKET_OVERHEAD: u64 = 768;
 
@@ -64,6 +66,8 @@ struct Progress {
     error: Option<SourceError>,
     decoded: u64,
     malformed: u64,
+    /// How many malformed packets and messages were told of.
+    told: u64,
 }
 
 impl<D: Decode> MoldSource<D> {
@@ -142,12 +146,14 @@ impl<D: Decode> MoldSource<D> {
         let received = reader.receiver.receive(|datagram: Datagram<'_>| {
             bytes += datagram.bytes.len() as u64;
             last_ns = came_ns(datagram.receive_ns, now_ns, wall_ns);
-            if datagram.is_truncated {
+            let taken = if datagram.is_truncated {
                 truncated += 1;
+                Err(PacketError::Truncated(PACKET_BYTES))
             } else {
-                let line = reader.line;
-                // It counts what is malformed.
-                let _ = self.arbiter.packet(line, datagram.bytes, last_ns, datagram.receive_ns, &mut out);
+                self.arbiter.packet(reader.line, datagram.bytes, last_ns, datagram.receive_ns, &mut out)
+            };
+            if let Err(error) = taken {
+                out.progress.tell(out.name, &error.to_string());
             }
         })?;
         reader.reached_ns = if received == BATCH { last_ns } else { now_ns };
@@ -254,6 +260,10 @@ impl<D: Decode> Source for MoldSource<D> {
     fn counters(&self) -> &Arc<FeedCounters> {
         &self.counters
     }
+
+    fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
+        self.decoder.snapshot(symbols, burst)
+    }
 }
 
 /// When a packet came, in the clock of `now_ns`, by the kernel's time stamp.
@@ -265,6 +275,15 @@ fn came_ns(receive_ns: u64, now_ns: u64, wall_ns: u64) -> u64 {
 }
 
 impl Progress {
+    /// Tells what is wrong with a packet or a message that is left out, the first times.
+    #[cold]
+    fn tell(&mut self, feed: &str, reason: &str) {
+        self.told += 1;
+        if self.told <= MALFORMED_TOLD {
+            tracing::warn!(feed, reason, "left out, since it is malformed");
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.has_ended || self.error.is_some()
     }
@@ -304,13 +323,18 @@ impl<D: Decode> Output for Sink<'_, D> {
                     reason: malformed.reason,
                 });
             }
-            Err(_) => self.progress.malformed += 1,
+            Err(malformed) => {
+                self.progress.malformed += 1;
+                self.progress
+                    .tell(self.name, &format!("sequence {sequence}: {}: {}", malformed.kind, malformed.reason));
+            }
         }
     }
 
     fn gap(&mut self, missed: u64) {
         if !self.progress.is_over() {
             self.burst.note_gap(missed);
+            self.decoder.note_gap();
         }
     }
 
