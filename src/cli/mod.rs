@@ -2,6 +2,7 @@
 
 mod demo;
 mod feeds;
+mod generate;
 mod metrics_server;
 mod output;
 mod progress;
@@ -34,6 +35,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    #[command(name = "gen")]
+    Generate(generate::Arguments),
     Run(run::Arguments),
     Simulate(simulate::Arguments),
     Spill(spill::Arguments),
@@ -113,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
     start_logging(&arguments.command);
     let result = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Spill(arguments) => spill::run(arguments),

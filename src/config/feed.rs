@@ -1,16 +1,22 @@
 //! `[[feed]]`: where ticks come from. One table a feed; each has a thread and an ingress of its own.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Zoned;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use plimsoll::Symbols;
 use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
+use plimsoll::source::mold::{LineConfig, MoldConfig, MoldSource};
 use plimsoll::source::{AsxSource, OnMalformed, Pace, Source};
 use serde::{Deserialize, Deserializer};
 
+use super::units::{self, Bytes};
 use crate::cli::CliError;
 
 /// What a feed is made of.
@@ -21,6 +27,8 @@ pub(crate) enum Kind {
     Asx,
     /// A file of NASDAQ TotalView-ITCH 5.0 messages (BinaryFILE)
     Itch,
+    /// ITCH messages over the network: MoldUDP64, on one line or more, see --listen
+    Mold,
 }
 
 impl Kind {
@@ -28,6 +36,7 @@ impl Kind {
         match self {
             Self::Asx => "asx",
             Self::Itch => "itch",
+            Self::Mold => "mold",
         }
     }
 
@@ -36,6 +45,7 @@ impl Kind {
         match self {
             Self::Asx => &["input", "pace"],
             Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
+            Self::Mold => &["lines", "rerequest", "window", "receive_buffer", "prefix", "day", "zone", "orders_max"],
         }
     }
 }
@@ -53,6 +63,32 @@ pub(crate) struct FeedSection {
     pub(crate) day: Option<Date>,
     pub(crate) zone: Option<String>,
     pub(crate) orders_max: Option<usize>,
+    pub(crate) lines: Vec<LineSection>,
+    pub(crate) rerequest: Option<SocketAddr>,
+    pub(crate) window: Option<TimeText>,
+    pub(crate) receive_buffer: Option<Bytes>,
+}
+
+/// One of a feed's `lines`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LineSection {
+    listen: SocketAddr,
+    interface: Option<Ipv4Addr>,
+    source: Option<Ipv4Addr>,
+    interface_index: Option<u32>,
+}
+
+/// A time as text, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeText(pub(crate) NonZeroU64);
+
+impl<'de> Deserialize<'de> for TimeText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = units::time(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} is no time: {why}")));
+        time.map(Self)
+    }
 }
 
 /// Flags for a single feed; several are for the configuration.
@@ -79,12 +115,19 @@ pub(crate) struct FeedFlags {
     /// Time zone of that day [default: America/New_York]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
+    /// Address to listen on, or multicast group to join, with its port; give line A and line B for --format mold
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Server to ask for messages that were lost on all lines
+    #[arg(long, value_name = "ADDR")]
+    rerequest: Option<SocketAddr>,
 }
 
 impl FeedFlags {
     /// The feed that they tell of, if they do.
     pub(crate) fn section(&self) -> Option<FeedSection> {
-        let Self { format, input, pace, on_malformed, day, zone } = self.clone();
+        let Self { format, input, pace, on_malformed, day, zone, listen, rerequest } = self.clone();
+        let line = |listen| LineSection { listen, interface: None, source: None, interface_index: None };
         let section = FeedSection {
             kind: format,
             on_malformed,
@@ -92,10 +135,21 @@ impl FeedFlags {
             pace: pace.map(PaceText),
             day,
             zone,
+            lines: listen.into_iter().map(line).collect(),
+            rerequest,
             ..FeedSection::default()
         };
         (section.kind.is_some() || section.keys_given().next().is_some()).then_some(section)
     }
+}
+
+/// Where the markets are whose messages tell times since midnight.
+const NEW_YORK: &str = "America/New_York";
+
+/// When today began in New York; 0 where that is not known.
+fn today_ns() -> u64 {
+    let midnight = Zoned::now().in_tz(NEW_YORK).and_then(|now| now.start_of_day());
+    midnight.map_or(0, |midnight| u64::try_from(midnight.timestamp().as_nanosecond()).unwrap_or_default())
 }
 
 /// A pace as text.
@@ -132,6 +186,13 @@ impl FeedSection {
         let on_malformed = self.on_malformed.unwrap_or_default();
         let source: Box<dyn Source> = match kind {
             Kind::Asx => Box::new(AsxSource::open(input()?, symbols, on_malformed)?),
+            Kind::Mold => {
+                if self.lines.is_empty() {
+                    return Err(wrong("it has no lines; give lines, or --listen ADDR, twice for A and B".to_owned()));
+                }
+                let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
+                Box::new(MoldSource::new(self.mold(on_malformed), decoder)?)
+            }
             Kind::Itch => Box::new(ItchFile::open(input()?, self.itch(symbols, 0).map_err(wrong)?, on_malformed)?),
         };
         let pace = self.pace.map_or(Pace::Max, |pace| pace.0);
@@ -156,8 +217,31 @@ impl FeedSection {
             ("day", self.day.is_some()),
             ("zone", self.zone.is_some()),
             ("orders_max", self.orders_max.is_some()),
+            ("lines", !self.lines.is_empty()),
+            ("rerequest", self.rerequest.is_some()),
+            ("window", self.window.is_some()),
+            ("receive_buffer", self.receive_buffer.is_some()),
         ];
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
+    fn mold(&self, on_malformed: OnMalformed) -> MoldConfig {
+        let line = |line: &LineSection| LineConfig {
+            address: line.listen,
+            interface: line.interface,
+            source: line.source,
+            interface_index: line.interface_index.unwrap_or_default(),
+        };
+        let mut config = MoldConfig::new(self.lines.iter().map(line));
+        config.rerequest = self.rerequest;
+        config.on_malformed = on_malformed;
+        if let Some(Bytes(bytes)) = self.receive_buffer {
+            config.receive_buffer = usize::try_from(bytes).unwrap_or(usize::MAX);
+        }
+        if let Some(TimeText(window)) = self.window {
+            config.arbiter.window = Duration::from_nanos(window.get());
+        }
+        config
     }
 
     /// The decoder of an ITCH feed; `midnight_ns`: where no day is given.
@@ -179,7 +263,7 @@ impl FeedSection {
                 Some(zone) => Err(format!("zone {zone} is of no use without a day")),
             };
         };
-        let zone = self.zone.as_deref().unwrap_or("America/New_York");
+        let zone = self.zone.as_deref().unwrap_or(NEW_YORK);
         let zone = TimeZone::get(zone).map_err(|error| format!("zone {zone:?}: {error}"))?;
         let midnight = zone.to_zoned(day.at(0, 0, 0, 0)).map_err(|error| format!("day {day}: {error}"))?;
         let ns = u64::try_from(midnight.timestamp().as_nanosecond());

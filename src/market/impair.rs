@@ -37,12 +37,14 @@ impl Impairments {
         Self { random, impairment, late: VecDeque::new(), lost: 0, duplicated: 0 }
     }
 
-    fn happens(&mut self, share: f64) -> bool {
+    /// Throws the dice once.
+    pub(super) fn happens(&mut self, share: f64) -> bool {
         share > 0.0 && f64::from(self.random.next()) < share * 2f64.powi(32)
     }
 
-    /// What the line brings when this packet is put into it; `lost`: it is lost whatever the dice say.
-    pub fn pass(&mut self, packet: &[u8], lost: bool, mut bring: impl FnMut(&[u8])) {
+    /// What the line brings when this packet is put into it; `lost`: it is lost whatever the dice say. Returns whether the packet
+    /// is lost.
+    pub fn pass(&mut self, packet: &[u8], lost: bool, mut bring: impl FnMut(&[u8])) -> bool {
         let Impairment { loss, duplicates, reordering } = self.impairment;
         // All dice are thrown for each packet, so that one share does not change what another does.
         let (is_lost, is_twice, is_late) = (self.happens(loss), self.happens(duplicates), self.happens(reordering));
@@ -66,6 +68,7 @@ impl Impairments {
             }
             *after > 0
         });
+        lost || is_lost
     }
 
     /// Brings what is still held back.
@@ -91,7 +94,7 @@ mod tests {
     fn run(impairment: Impairment, packets: u16) -> (Vec<u16>, u64, u64) {
         let (mut line, mut out) = (Impairments::new(7, impairment), Vec::new());
         let mut bring = |packet: &[u8]| out.push(u16::from_be_bytes([packet[0], packet[1]]));
-        (0..packets).for_each(|n| line.pass(&n.to_be_bytes(), false, &mut bring));
+        (0..packets).for_each(|n| _ = line.pass(&n.to_be_bytes(), false, &mut bring));
         line.finish(&mut bring);
         (out, line.lost(), line.duplicated())
     }

@@ -12,6 +12,7 @@ mod impair;
 mod itch_file;
 mod packets;
 mod schedule;
+mod send;
 mod stock;
 
 use rand_pcg::Pcg64Mcg;
@@ -25,6 +26,7 @@ use stock::{Live, ORDERS_MAX, Stock};
 pub use impair::{Impairment, Impairments};
 pub use itch_file::write_itch;
 pub use packets::Packets;
+pub use send::{SendConfig, Sent, send_udp};
 
 /// A market's shape.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,7 @@ pub enum Pace {
 
 impl Pace {
     /// When a message is due, since the start: the `index`-th from 0, recorded `event` after the first. `None`: at once.
-    pub(super) fn due(self, index: u64, event: Duration) -> Option<Duration> {
+    pub(crate) fn due(self, index: u64, event: Duration) -> Option<Duration> {
         let seconds = match self {
             Self::Max => return None,
             Self::Times(speed) => event.as_secs_f64() / speed,
