@@ -388,6 +388,14 @@ impl Decode for ItchDecoder {
         Ok(())
     }
 
+    #[inline]
+    fn expect(&self, message: &[u8]) {
+        // All messages about orders have the reference at the same place; for others this looks up what is not there.
+        if let Some(reference) = message.get(11..).and_then(|rest| rest.first_chunk()) {
+            self.orders.touch(u64::from_be_bytes(*reference));
+        }
+    }
+
     fn note_gap(&mut self) {
         self.is_wrong = true;
     }

@@ -137,10 +137,21 @@ macro_rules! messages {
             #[inline]
             pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
                 let &kind = bytes.first().ok_or(WireError::Empty)?;
-                let length = |expected| WireError::Length { kind, found: bytes.len(), expected };
+                // One comparison for all types, so that nothing is left to decide but which it is.
+                if usize::from(LENGTHS[usize::from(kind)]) != bytes.len() {
+                    return Err(Self::refused(kind, bytes.len()));
+                }
                 match kind {
-                    $($kind => $name::ref_from_bytes(bytes).map(Self::$name).map_err(|_| length($length)),)*
+                    $($kind => $name::ref_from_bytes(bytes).map(Self::$name).map_err(|_| Self::refused(kind, bytes.len())),)*
                     _ => Err(WireError::UnknownType(kind)),
+                }
+            }
+
+            #[cold]
+            fn refused(kind: u8, found: usize) -> WireError {
+                match LENGTHS[usize::from(kind)] {
+                    0 => WireError::UnknownType(kind),
+                    expected => WireError::Length { kind, found, expected: expected.into() },
                 }
             }
 
@@ -154,6 +165,13 @@ macro_rules! messages {
 
         /// All types, with their length in bytes.
         pub const TYPES: &[(u8, usize)] = &[$(($kind, $length),)*];
+
+        /// Lengths by type; 0: there is no such type.
+        static LENGTHS: [u8; 256] = {
+            let mut lengths = [0; 256];
+            $(lengths[$kind as usize] = $length;)*
+            lengths
+        };
 
         /// What the specification calls a type.
         fn name(kind: u8) -> &'static str {
