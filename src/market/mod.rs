@@ -131,6 +131,9 @@ pub struct Market {
 /// A message of the day's frame: when, of which symbol (its place), and what.
 type Framed = (u64, usize, u8);
 
+/// So many of a symbol's orders are new.
+const NEWEST: u32 = 8;
+
 /// Places for system events in [`Framed`].
 const MARKET: usize = usize::MAX;
 
@@ -294,15 +297,17 @@ impl Market {
         }
     }
 
-    /// One of a symbol's orders, by its place.
+    /// One of a symbol's orders, by its place: mostly one of the newest, as most orders live briefly.
     fn pick(&mut self, place: usize) -> usize {
-        self.random.below(self.stocks[place].orders.len() as u32) as usize
+        let orders = self.stocks[place].orders.len() as u32;
+        let among = if self.random.below(4) == 0 { orders } else { orders.min(NEWEST) };
+        (orders - 1 - self.random.below(among)) as usize
     }
 
     fn delete(&mut self, place: usize) {
         let at = self.pick(place);
         let stock = &mut self.stocks[place];
-        let order = stock.orders.swap_remove(at);
+        let order = stock.orders.remove(at);
         self.encoder.begin(b'D', stock.locate, self.time_ns).u64(order.reference);
     }
 
@@ -310,7 +315,7 @@ impl Market {
         let (at, reference) = (self.pick(place), self.next_reference());
         let (shares, distance) = (self.next_shares(), self.next_distance());
         let stock = &mut self.stocks[place];
-        let old = stock.orders.swap_remove(at);
+        let old = stock.orders.remove(at);
         let cents = stock.passive(old.buys, distance);
         stock.orders.push(Live { reference, cents, shares, ..old });
         let message = self.encoder.begin(b'U', stock.locate, self.time_ns);

@@ -21,6 +21,7 @@ pub(super) struct Stock {
     pub(super) name: [u8; 8],
     /// Where the next orders gather.
     pub(super) mid: u32,
+    /// The newest last.
     pub(super) orders: Vec<Live>,
     /// Id of its last trade.
     pub(super) last_trade: Option<u64>,
@@ -68,7 +69,7 @@ impl Stock {
     pub(super) fn reduce(&mut self, at: usize, shares: u32) {
         self.orders[at].shares -= shares;
         if self.orders[at].shares == 0 {
-            self.orders.swap_remove(at);
+            self.orders.remove(at);
         }
     }
 

@@ -82,11 +82,6 @@ pub trait Decode: Send {
     /// When the message is malformed. It has then changed nothing, and the next one can be decoded.
     fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<(), Malformed>;
 
-    /// This message comes soon: whatever memory it needs may be fetched by now. Changes nothing.
-    fn expect(&self, message: &[u8]) {
-        let _ = message;
-    }
-
     /// The stream has a hole here: what the decoder remembers may be wrong from now on.
     fn note_gap(&mut self) {}
 

@@ -96,12 +96,6 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
         Some((order, gone))
     }
 
-    /// Has the processor fetch what an access to this order needs. Several in a row wait for memory together.
-    #[inline]
-    pub(super) fn touch(&self, key: K) {
-        std::hint::black_box(self.orders.contains_key(&key));
-    }
-
     /// Takes an order out.
     #[inline]
     pub(super) fn remove(&mut self, key: K) -> Option<Order> {

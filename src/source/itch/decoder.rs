@@ -15,7 +15,8 @@ use crate::tick::{Side, Tick, flags};
 pub struct ItchConfig {
     /// Midnight of the day, in nanoseconds since the Unix epoch; 0: event times count from midnight.
     pub midnight_ns: u64,
-    /// Orders that are remembered at the same time at most. The memory is reserved at once, and becomes real as it is used.
+    /// Orders that are remembered at the same time at most. The memory is reserved at once, and becomes real as it is used. A
+    /// table of which most stays empty is slower than one of about twice the orders that are live: their neighbours are not in the cache.
     pub orders_max: usize,
     /// What stands before every symbol's name: for two markets that list the same symbols.
     pub prefix: String,
@@ -54,7 +55,7 @@ pub struct ItchDecoder {
     /// Messages of this session are missing, or orders found no place, so that the table may be wrong.
     is_wrong: bool,
     /// The last message: its time, and where it stood.
-    last: (u64, Stamp),
+    last: At,
     unresolved: u64,
     untracked: u64,
 }
@@ -74,7 +75,7 @@ impl ItchDecoder {
             market: None,
             clear_due: false,
             is_wrong: false,
-            last: (0, Stamp { sequence: 0, receive_ns: 0 }),
+            last: At { event_ns: 0, stamp: Stamp { sequence: 0, receive_ns: 0 } },
             unresolved: 0,
             untracked: 0,
         }
@@ -123,7 +124,7 @@ impl ItchDecoder {
 
     /// A new order.
     #[inline]
-    fn add(&mut self, head: &Head, order: (u64, u8, u32, &wire::Stock, u32), event_ns: u64) -> Result<Tick> {
+    fn add(&mut self, head: &Head, order: (u64, u8, u32, &wire::Stock, u32), at: At, burst: &mut Burst) -> Result<()> {
         let (reference, side, shares, stock, price) = order;
         let side = match side {
             b'B' => Side::Buy,
@@ -133,7 +134,8 @@ impl ItchDecoder {
         let symbol = self.symbol(head, stock)?;
         let order = Order::new(symbol, side, price_4(price), shares);
         let flags = self.track(reference, order);
-        Ok(Tick { flags, ..Tick::order(symbol, event_ns, side, (order.price, shares.into()), NOTHING) })
+        at.push(burst, Tick { flags, ..Tick::order(symbol, 0, side, (order.price, shares.into()), NOTHING) });
+        Ok(())
     }
 
     /// Remembers an order; the flags of its tick.
@@ -155,82 +157,88 @@ impl ItchDecoder {
 
     /// What an order loses without a trade.
     #[inline]
-    fn lose(&mut self, head: &Head, reference: u64, shares: u32, event_ns: u64) -> Option<Tick> {
+    fn lose(&mut self, head: &Head, reference: u64, shares: u32, at: At, burst: &mut Burst) {
         let Some((order, gone)) = self.orders.reduce(reference, shares) else {
-            return self.unknown_order(head, event_ns);
+            return self.unknown_order(head, at, burst);
         };
         let lost = u64::from(order.size.min(shares));
         let flags = if gone { flags::ORDER_DONE } else { 0 };
-        Some(Tick { flags, ..Tick::order(order.symbol(), event_ns, order.side(), NOTHING, (order.price, lost)) })
+        at.push(burst, Tick { flags, ..Tick::order(order.symbol(), 0, order.side(), NOTHING, (order.price, lost)) });
     }
 
     #[inline]
-    fn replace(&mut self, message: &wire::OrderReplace, event_ns: u64) -> Option<Tick> {
+    fn replace(&mut self, message: &wire::OrderReplace, at: At, burst: &mut Burst) {
         let Some(old) = self.orders.remove(message.old_reference.get()) else {
-            return self.unknown_order(&message.head, event_ns);
+            return self.unknown_order(&message.head, at, burst);
         };
         let (side, shares) = (old.side(), message.shares.get());
         let new = Order::new(old.symbol(), side, price_4(message.price.get()), shares);
         let flags = flags::ORDER_DONE | self.track(message.new_reference.get(), new);
         let (gained, lost) = ((new.price, shares.into()), (old.price, old.size.into()));
-        Some(Tick { flags, ..Tick::order(old.symbol(), event_ns, side, gained, lost) })
+        at.push(burst, Tick { flags, ..Tick::order(old.symbol(), 0, side, gained, lost) });
     }
 
-    /// An execution, at a price that the message may tell.
+    /// An execution; `told` is its price, and its flags, where the message tells them.
     #[inline]
-    fn execute(&mut self, head: &Head, order: (u64, u32, u64), told: Option<u32>, event_ns: u64) -> Option<Tick> {
+    fn execute(&mut self, head: &Head, order: (u64, u32, u64), told: Option<(u32, u16)>, at: At, burst: &mut Burst) {
         let (reference, shares, match_number) = order;
+        let told_flags = told.map_or(0, |(_, flags)| flags);
         let Some((order, gone)) = self.orders.reduce(reference, shares) else {
-            let unknown = self.unknown_order(head, event_ns)?;
+            let Some((price, symbol)) = told.map(|(price, _)| price).zip(self.known(head)) else {
+                return self.unknown_order(head, at, burst);
+            };
             // With its price the trade can be told of all the same.
-            let Some(price) = told else { return Some(unknown) };
-            let trade = Tick::trade(unknown.symbol, event_ns, price_4(price), shares.into());
-            return Some(Tick { ask_size: match_number, flags: unknown.flags, ..trade });
+            self.unresolved += 1;
+            let flags = flags::INCOMPLETE | told_flags;
+            let trade = Tick::trade(symbol, 0, price_4(price), shares.into());
+            return at.push(burst, Tick { ask_size: match_number, flags, ..trade });
         };
-        let price = told.map_or(order.price, price_4);
-        let aggressor = if order.side() == Side::Buy { Side::Sell } else { Side::Buy };
-        let flags = flags::FROM_BOOK | if gone { flags::ORDER_DONE } else { 0 };
-        let trade = Tick::trade(order.symbol(), event_ns, price, shares.into());
-        Some(Tick { ask_price: order.price, ask_size: match_number, side: aggressor, flags, ..trade })
+        let price = told.map_or(order.price, |(price, _)| price_4(price));
+        let side = if order.side() == Side::Buy { Side::Sell } else { Side::Buy };
+        let flags = flags::FROM_BOOK | told_flags | if gone { flags::ORDER_DONE } else { 0 };
+        let trade = Tick::trade(order.symbol(), 0, price, shares.into());
+        at.push(burst, Tick { ask_price: order.price, ask_size: match_number, side, flags, ..trade });
     }
 
     /// A message about an order that is not in the table.
     #[cold]
-    fn unknown_order(&mut self, head: &Head, event_ns: u64) -> Option<Tick> {
+    fn unknown_order(&mut self, head: &Head, at: At, burst: &mut Burst) {
         self.unresolved += 1;
-        let symbol = self.known(head)?;
-        Some(Tick { flags: flags::INCOMPLETE, ..Tick::order(symbol, event_ns, Side::Unknown, NOTHING, NOTHING) })
+        let Some(symbol) = self.known(head) else { return };
+        at.push(burst, Tick { flags: flags::INCOMPLETE, ..Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING) });
     }
 
-    fn trade_break(&mut self, message: &wire::BrokenTrade, event_ns: u64) -> Option<Tick> {
+    fn trade_break(&mut self, message: &wire::BrokenTrade, at: At, burst: &mut Burst) {
         let Some(symbol) = self.known(&message.head) else {
             self.unresolved += 1;
-            return None;
+            return;
         };
-        Some(Tick::trade_break(symbol, event_ns, message.match_number.get()))
+        at.push(burst, Tick::trade_break(symbol, 0, message.match_number.get()));
     }
 
-    fn cross(&mut self, message: &wire::CrossTrade, event_ns: u64) -> Result<Tick> {
+    fn cross(&mut self, message: &wire::CrossTrade, at: At, burst: &mut Burst) -> Result<()> {
         let symbol = self.symbol(&message.head, &message.stock)?;
         let (shares, ask_size) = (message.shares.get(), message.match_number.get());
         if shares == 0 {
             let flags = u16::from(message.head.kind);
-            return Ok(Tick { ask_size, flags, ..Tick::reference(symbol, event_ns) });
+            at.push(burst, Tick { ask_size, flags, ..Tick::reference(symbol, 0) });
+        } else {
+            let trade = Tick::trade(symbol, 0, price_4(message.price.get()), shares);
+            at.push(burst, Tick { ask_size, flags: flags::CROSS, ..trade });
         }
-        let trade = Tick::trade(symbol, event_ns, price_4(message.price.get()), shares);
-        Ok(Tick { ask_size, flags: flags::CROSS, ..trade })
+        Ok(())
     }
 
     /// Says that all books are empty, once, after a session or a day has begun.
     #[cold]
-    fn clear_books(&mut self, event_ns: u64, at: Stamp, burst: &mut Burst) {
+    fn clear_books(&mut self, at: At, burst: &mut Burst) {
         self.clear_due = false;
         let mut ids: Vec<u32> = self.by_locate.iter().copied().filter(|id| *id != UNKNOWN).collect();
         ids.sort_unstable();
         ids.dedup();
         for id in ids {
-            let tick = Tick::order(SymbolId::new(id), event_ns, Side::Unknown, NOTHING, NOTHING);
-            burst.push(Tick { flags: flags::CLEAR, sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+            let tick = Tick::order(SymbolId::new(id), 0, Side::Unknown, NOTHING, NOTHING);
+            at.push(burst, Tick { flags: flags::CLEAR, ..tick });
         }
         // The numbers of securities are the day's.
         self.by_locate.fill(UNKNOWN);
@@ -238,12 +246,13 @@ impl ItchDecoder {
 
     /// Administrative messages.
     #[inline(never)]
-    fn reference(&mut self, message: &Message<'_>, event_ns: u64) -> Result<Tick> {
+    fn reference(&mut self, message: &Message<'_>, at: At, burst: &mut Burst) -> Result<()> {
         let head = message.head();
         let stock = match message {
             Message::StockDirectory(m) => {
-                let symbol = self.learn(head, &m.stock)?;
-                return Ok(reference_tick(head, symbol, event_ns, Tick { size: m.round_lot.get().into(), ..EMPTY }));
+                // A directory message gives the number its symbol, whatever it was before.
+                self.learn(head, &m.stock)?;
+                &m.stock
             }
             Message::TradingAction(m) => &m.stock,
             Message::RegSho(m) => &m.stock,
@@ -256,25 +265,40 @@ impl ItchDecoder {
             Message::DirectListing(m) => &m.stock,
             _ => {
                 let symbol = self.market(head.kind)?;
-                return Ok(reference_tick(head, symbol, event_ns, content(message)));
+                at.push(burst, Tick { symbol, flags: u16::from(head.kind), ..content(message) });
+                return Ok(());
             }
         };
         let symbol = self.symbol(head, stock)?;
-        Ok(reference_tick(head, symbol, event_ns, content(message)))
+        at.push(burst, Tick { symbol, flags: u16::from(head.kind), ..content(message) });
+        Ok(())
+    }
+}
+
+/// When a message is of, and where it stands.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    event_ns: u64,
+    stamp: Stamp,
+}
+
+impl At {
+    /// Adds a tick that is of then and there. Each is made in its place: copied once more, it would cost as much again.
+    #[inline]
+    fn push(self, burst: &mut Burst, tick: Tick) {
+        let Stamp { sequence, receive_ns } = self.stamp;
+        burst.push(Tick { event_ns: self.event_ns, sequence, receive_ns, ..tick });
     }
 }
 
 /// A tick in which all that reference data may use is 0.
 const EMPTY: Tick = Tick::reference(SymbolId::new(0), 0);
 
-fn reference_tick(head: &Head, symbol: SymbolId, event_ns: u64, content: Tick) -> Tick {
-    Tick { symbol, event_ns, flags: u16::from(head.kind), ..content }
-}
-
 /// What a tick of reference data tells of its message: the table of this module.
 fn content(message: &Message<'_>) -> Tick {
     let state = |state: u8| Tick { size: state.into(), ..EMPTY };
     match message {
+        Message::StockDirectory(m) => Tick { size: m.round_lot.get().into(), ..EMPTY },
         Message::SystemEvent(m) => state(m.event),
         Message::MwcbStatus(m) => state(m.level),
         Message::TradingAction(m) => state(m.state),
@@ -333,28 +357,28 @@ impl From<WireError> for Malformed {
 
 impl Decode for ItchDecoder {
     #[inline]
-    fn decode(&mut self, message: &[u8], at: Stamp, burst: &mut Burst) -> Result<()> {
+    fn decode(&mut self, message: &[u8], stamp: Stamp, burst: &mut Burst) -> Result<()> {
         let message = Message::parse(message)?;
-        let event_ns = self.midnight_ns.saturating_add(message.head().time_ns());
+        let at = At { event_ns: self.midnight_ns.saturating_add(message.head().time_ns()), stamp };
         if self.clear_due {
-            self.clear_books(event_ns, at, burst);
+            self.clear_books(at, burst);
         }
-        self.last = (event_ns, at);
-        let tick = match &message {
+        self.last = at;
+        match &message {
             Message::AddOrder(m) => {
                 let order = (m.reference.get(), m.side, m.shares.get(), &m.stock, m.price.get());
-                Some(self.add(&m.head, order, event_ns)?)
+                self.add(&m.head, order, at, burst)?;
             }
             Message::AddOrderMpid(m) => {
                 let order = (m.reference.get(), m.side, m.shares.get(), &m.stock, m.price.get());
-                Some(self.add(&m.head, order, event_ns)?)
+                self.add(&m.head, order, at, burst)?;
             }
-            Message::OrderDelete(m) => self.lose(&m.head, m.reference.get(), u32::MAX, event_ns),
-            Message::OrderCancel(m) => self.lose(&m.head, m.reference.get(), m.shares.get(), event_ns),
-            Message::OrderReplace(m) => self.replace(m, event_ns),
+            Message::OrderDelete(m) => self.lose(&m.head, m.reference.get(), u32::MAX, at, burst),
+            Message::OrderCancel(m) => self.lose(&m.head, m.reference.get(), m.shares.get(), at, burst),
+            Message::OrderReplace(m) => self.replace(m, at, burst),
             Message::OrderExecuted(m) => {
                 let order = (m.reference.get(), m.shares.get(), m.match_number.get());
-                self.execute(&m.head, order, None, event_ns)
+                self.execute(&m.head, order, None, at, burst);
             }
             Message::OrderExecutedAt(m) => {
                 let not_printable = match m.printable {
@@ -365,35 +389,23 @@ impl Decode for ItchDecoder {
                     }
                 };
                 let order = (m.reference.get(), m.shares.get(), m.match_number.get());
-                let tick = self.execute(&m.head, order, Some(m.price.get()), event_ns);
-                tick.map(|tick| Tick { flags: tick.flags | not_printable, ..tick })
+                self.execute(&m.head, order, Some((m.price.get(), not_printable)), at, burst);
             }
             Message::Trade(m) => {
                 let symbol = self.symbol(&m.head, &m.stock)?;
-                let trade = Tick::trade(symbol, event_ns, price_4(m.price.get()), m.shares.get().into());
-                Some(Tick { ask_size: m.match_number.get(), flags: flags::HIDDEN, ..trade })
+                let trade = Tick::trade(symbol, 0, price_4(m.price.get()), m.shares.get().into());
+                at.push(burst, Tick { ask_size: m.match_number.get(), flags: flags::HIDDEN, ..trade });
             }
-            Message::CrossTrade(m) => Some(self.cross(m, event_ns)?),
-            Message::BrokenTrade(m) => self.trade_break(m, event_ns),
+            Message::CrossTrade(m) => self.cross(m, at, burst)?,
+            Message::BrokenTrade(m) => self.trade_break(m, at, burst),
             Message::SystemEvent(m) if m.event == b'O' => {
                 self.begin_session();
-                self.clear_books(event_ns, at, burst);
-                Some(self.reference(&message, event_ns)?)
+                self.clear_books(at, burst);
+                self.reference(&message, at, burst)?;
             }
-            _ => Some(self.reference(&message, event_ns)?),
-        };
-        if let Some(tick) = tick {
-            burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+            _ => self.reference(&message, at, burst)?,
         }
         Ok(())
-    }
-
-    #[inline]
-    fn expect(&self, message: &[u8]) {
-        // All messages about orders have the reference at the same place; for others this looks up what is not there.
-        if let Some(reference) = message.get(11..).and_then(|rest| rest.first_chunk()) {
-            self.orders.touch(u64::from_be_bytes(*reference));
-        }
     }
 
     fn note_gap(&mut self) {
@@ -404,16 +416,15 @@ impl Decode for ItchDecoder {
         if self.is_wrong {
             return false;
         }
-        let (event_ns, at) = self.last;
-        let mut push = |tick: Tick| burst.push(Tick { sequence: at.sequence, receive_ns: at.receive_ns, ..tick });
+        let at = self.last;
         for symbol in symbols.iter() {
-            let clear = Tick::order(symbol, event_ns, Side::Unknown, NOTHING, NOTHING);
-            push(Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..clear });
+            let clear = Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING);
+            at.push(burst, Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..clear });
         }
         for (_, order) in self.orders.iter().filter(|(_, order)| symbols.contains(order.symbol())) {
             let gained = (order.price, order.size.into());
-            let tick = Tick::order(order.symbol(), event_ns, order.side(), gained, NOTHING);
-            push(Tick { flags: flags::SNAPSHOT, ..tick });
+            let tick = Tick::order(order.symbol(), 0, order.side(), gained, NOTHING);
+            at.push(burst, Tick { flags: flags::SNAPSHOT, ..tick });
         }
         true
     }

@@ -18,13 +18,9 @@ pub struct ItchFile<D> {
     decoder: D,
     on_malformed: OnMalformed,
     sequence: u64,
-    /// Messages that the decoder was told of, and has not got yet.
-    expected: usize,
     counters: Arc<FeedCounters>,
 }
 
-/// Of how many messages a decoder is told ahead.
-const AHEAD: usize = 16;
 /// How many malformed messages are told of one by one.
 const MALFORMED_TOLD: u64 = 10;
 
@@ -41,7 +37,7 @@ impl<D: Decode> ItchFile<D> {
 
     /// Reads from an input that counts in `counters`.
     pub fn new(input: Input, decoder: D, on_malformed: OnMalformed, counters: Arc<FeedCounters>) -> Self {
-        Self { blocks: Blocks::new(input), decoder, on_malformed, sequence: 0, expected: 0, counters }
+        Self { blocks: Blocks::new(input), decoder, on_malformed, sequence: 0, counters }
     }
 
     /// The decoder.
@@ -49,13 +45,13 @@ impl<D: Decode> ItchFile<D> {
         &self.decoder
     }
 
+    /// The decoder, for the next file.
+    pub fn into_decoder(self) -> D {
+        self.decoder
+    }
+
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         while burst.len() < Burst::TICKS {
-            if self.expected == 0 {
-                self.expected = AHEAD;
-                self.blocks.ahead(AHEAD, |message| self.decoder.expect(message));
-            }
-            self.expected -= 1;
             let offset = self.blocks.offset;
             let decoded = match self.blocks.next() {
                 Ok(Some([])) => {
@@ -167,18 +163,6 @@ impl Blocks {
             if !self.fill()? {
                 return Ok(None);
             }
-        }
-    }
-
-    /// Shows the next blocks, as far as they are in the buffer.
-    #[inline]
-    fn ahead(&self, count: usize, mut show: impl FnMut(&[u8])) {
-        let mut rest = &self.buffer[self.start..self.end];
-        for _ in 0..count {
-            let Some((length, tail)) = rest.split_first_chunk::<LENGTH>() else { return };
-            let Some((block, tail)) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { return };
-            show(block);
-            rest = tail;
         }
     }
 
