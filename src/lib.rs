@@ -95,7 +95,9 @@ pub use degradation::{
 };
 #[cfg(feature = "feeds")]
 pub use handler::write_bars;
-pub use handler::{Bar, BarsHandler, Context, Handler};
+pub use handler::{
+    Bar, BarsHandler, Bbo, BboFormat, Book, BookCounters, BookCounts, BookHandler, Context, Handler, Level, write_bbo,
+};
 pub use ingress::{Ingress, Offer, Offered};
 pub use lane::WaitStrategy;
 pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};

@@ -79,10 +79,12 @@ pub mod flags {
     pub const HIDDEN: u16 = 1 << 4;
     /// The book of the symbol is empty before this is applied: what was known of it is void.
     pub const CLEAR: u16 = 1 << 5;
-    /// Not news, but part of a picture of the book. A picture begins with [`CLEAR`].
+    /// Not news, but part of a picture of the book. A picture begins with [`CLEAR`], and ends with [`SNAPSHOT_END`].
     pub const SNAPSHOT: u16 = 1 << 6;
     /// The feed could not tell all that this changes, so that the symbol's book is not to be trusted from here.
     pub const INCOMPLETE: u16 = 1 << 7;
+    /// The picture of the book is complete with this.
+    pub const SNAPSHOT_END: u16 = 1 << 8;
 }
 
 /// The side of an order or of a trade's aggressor.

@@ -51,19 +51,19 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "200000/s", requires = "udp")]
     pace: Pace,
     /// Share of the packets that each line loses: 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "udp", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     loss: f64,
     /// Share of the packets that a line brings twice
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "udp", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
     /// Share of the packets that come up to three packets late
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "udp", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     reorder: f64,
     /// Share of the packets that no line brings
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "udp", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     loss_everywhere: f64,
     /// How much later line B brings a packet: a number and ns, us, ms, s
-    #[arg(long, value_name = "TIME", requires = "udp", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
     lag_b: Option<NonZeroU64>,
     /// Address to answer requests for lost messages on
     #[arg(long, value_name = "ADDR", requires = "udp")]

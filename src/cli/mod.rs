@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod books;
 mod demo;
 mod feeds;
 mod generate;
@@ -36,8 +37,8 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     #[command(name = "gen")]
-    Generate(generate::Arguments),
-    Run(run::Arguments),
+    Generate(Box<generate::Arguments>),
+    Run(Box<run::Arguments>),
     Simulate(simulate::Arguments),
     Spill(spill::Arguments),
 }

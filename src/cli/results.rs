@@ -3,25 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use plimsoll::source::{FeedCount, FeedCounters};
-use plimsoll::{BarsHandler, Context, Handler, Ledger, SymbolId, Symbols, Tick};
+use plimsoll::{BarsHandler, BookHandler, Context, Handler, Ledger, SymbolId, Symbols, Tick};
 
-use super::CliError;
+use super::books::{BboFile, Books, Tell, symbol_name, write_books};
 use super::feeds::Counts;
 use super::output::OutputFile;
+use super::{CliError, summary};
+use crate::config::units;
 
 /// A worker of a run: makes whatever is wanted.
-#[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) bars: Option<BarsHandler>,
-}
-
-impl Worker {
-    pub(crate) fn new(bar_interval: Option<NonZeroU64>) -> Self {
-        Self { bars: bar_interval.map(BarsHandler::new) }
-    }
+    pub(crate) books: Option<BookHandler<Tell>>,
 }
 
 impl Handler<Tick> for Worker {
@@ -37,11 +34,17 @@ impl Handler<Tick> for Worker {
         if let Some(bars) = &mut self.bars {
             bars.process(tick, context);
         }
+        if let Some(books) = &mut self.books {
+            books.process(tick, context);
+        }
     }
 
     fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
         if let Some(bars) = &mut self.bars {
             Handler::<Tick>::on_gap(bars, symbol, missed);
+        }
+        if let Some(books) = &mut self.books {
+            books.on_gap(symbol, missed);
         }
     }
 
@@ -49,6 +52,122 @@ impl Handler<Tick> for Worker {
         if let Some(bars) = &mut self.bars {
             Handler::<Tick>::on_feed_gap(bars, missed);
         }
+        if let Some(books) = &mut self.books {
+            books.on_feed_gap(missed);
+        }
+    }
+}
+
+/// Files that a run is to write.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Results")]
+pub(crate) struct ResultFlags {
+    /// Where to write the bars, as CSV
+    #[arg(long, value_name = "FILE")]
+    bars: Option<PathBuf>,
+    /// Length of a bar: a number and ns, us, ms, s, m or h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
+    bar_interval: NonZeroU64,
+    /// Where to write each change of a best bid or offer, as NDJSON if the name ends with .ndjson or .jsonl, else as CSV
+    #[arg(long, value_name = "FILE")]
+    bbo: Option<PathBuf>,
+    /// Where to write the price levels of all books at the end, as CSV
+    #[arg(long, value_name = "FILE")]
+    book: Option<PathBuf>,
+    /// Levels of a side that --book shows at most
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    book_depth: usize,
+    /// Where to write the ledger, as JSON
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+}
+
+impl ResultFlags {
+    /// Two results in one file would be none.
+    pub(crate) fn check(&self) -> Result<(), CliError> {
+        let all = [("--bars", &self.bars), ("--bbo", &self.bbo), ("--book", &self.book), ("--ledger", &self.ledger)];
+        let given: Vec<_> = all.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))).collect();
+        for (i, (flag, path)) in given.iter().enumerate() {
+            if let Some((other, _)) = given[..i].iter().find(|(_, before)| before == path) {
+                let path = path.display();
+                return Err(CliError::Usage(format!("{other} and {flag} are both {path}: give them a file each")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file to write, and its path.
+type Out = (OutputFile, PathBuf);
+
+fn create(path: Option<&PathBuf>) -> Result<Option<Out>, CliError> {
+    path.map(|path| Ok((OutputFile::create(path)?, path.clone()))).transpose()
+}
+
+/// What a run is to write: the files are begun, and wait for their content.
+pub(crate) struct Results {
+    bars: Option<Out>,
+    bar_interval: NonZeroU64,
+    book: Option<Out>,
+    book_depth: usize,
+    ledger: Option<Out>,
+    /// What the workers' books share, if there are any.
+    pub(crate) books: Option<Books>,
+    symbols: Arc<Symbols>,
+}
+
+impl Results {
+    pub(crate) fn open(flags: &ResultFlags, symbols: &Arc<Symbols>, workers: usize) -> Result<Self, CliError> {
+        let (bars, book) = (create(flags.bars.as_ref())?, create(flags.book.as_ref())?);
+        let ledger = create(flags.ledger.as_ref())?;
+        let bbo = flags.bbo.as_ref().map(|path| BboFile::start(path, symbols)).transpose()?;
+        let wants_books = bbo.is_some() || book.is_some();
+        Ok(Self {
+            bars,
+            bar_interval: flags.bar_interval,
+            book,
+            book_depth: flags.book_depth,
+            ledger,
+            books: wants_books.then(|| Books::new(bbo, symbols, workers)),
+            symbols: Arc::clone(symbols),
+        })
+    }
+
+    /// A worker that makes all of it.
+    pub(crate) fn worker(&self, number: usize) -> Worker {
+        Worker {
+            bars: self.bars.as_ref().map(|_| BarsHandler::new(self.bar_interval)),
+            books: self.books.as_ref().map(|books| books.handler(number)),
+        }
+    }
+
+    /// Writes everything, each result for itself: a failure of one takes none of the others along. `workers` is empty when they
+    /// have failed; bars and books are then left out. Returns what there is to say, and the first failure.
+    pub(crate) fn write(self, workers: Vec<Worker>, ledger: &Ledger, feeds: &Counts) -> (String, Result<(), CliError>) {
+        let mut text = String::new();
+        let has_failed = workers.is_empty();
+        let (bars, books): (Vec<_>, Vec<_>) = workers.into_iter().map(|worker| (worker.bars, worker.books)).unzip();
+        let mut wrote =
+            |name: &str, what: &str, out: Out, write: &mut dyn FnMut(OutputFile) -> Result<u64, CliError>| {
+                let rows = write(out.0)?;
+                text += &format!("{name:<17}{:>16} {what} → {}\n", summary::grouped(rows), out.1.display());
+                Ok(())
+            };
+        let written = [
+            self.bars.filter(|_| !has_failed).map_or(Ok(()), |out| {
+                let mut bars = Some(bars.into_iter().flatten());
+                wrote("bars", "bars", out, &mut |file| {
+                    write_bars(file, bars.take().into_iter().flatten(), &self.symbols)
+                })
+            }),
+            self.book.filter(|_| !has_failed).map_or(Ok(()), |out| {
+                let books: Vec<_> = books.iter().flatten().collect();
+                wrote("book", "levels", out, &mut |file| write_books(file, &books, &self.symbols, self.book_depth))
+            }),
+            self.books.map_or(Ok(()), |books| books.finish().map(|told| text += &told)),
+            self.ledger.map_or(Ok(()), |(file, _)| write_ledger(file, ledger, feeds)),
+        ];
+        (text, written.into_iter().collect())
     }
 }
 
@@ -57,14 +176,14 @@ pub(crate) fn write_bars(
     file: OutputFile,
     handlers: impl IntoIterator<Item = BarsHandler>,
     symbols: &Symbols,
-) -> Result<usize, CliError> {
-    let name = |id| symbols.name(id).map_or_else(|| format!("{id}"), |name| name.to_string());
-    let bars = handlers.into_iter().flat_map(BarsHandler::into_bars).map(|(id, bars)| (name(id), bars));
-    file.finish(|out| plimsoll::write_bars(out, bars).map_err(io::Error::from))
+) -> Result<u64, CliError> {
+    let bars = handlers.into_iter().flat_map(BarsHandler::into_bars);
+    let bars = bars.map(|(id, bars)| (symbol_name(symbols, id), bars));
+    file.finish(|out| plimsoll::write_bars(out, bars).map(|rows| rows as u64).map_err(io::Error::from))
 }
 
 /// Writes the ledger, and what the feeds count, as JSON.
-pub(crate) fn write_ledger(file: OutputFile, ledger: &Ledger, feeds: &Counts) -> Result<(), CliError> {
+fn write_ledger(file: OutputFile, ledger: &Ledger, feeds: &Counts) -> Result<(), CliError> {
     let json = serde_json::to_string_pretty(&LedgerFile::of(ledger, feeds));
     let json = json.map_err(|error| CliError::Runtime(format!("ledger: {error}")))?;
     file.finish(|out| writeln!(out, "{json}"))

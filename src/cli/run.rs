@@ -2,21 +2,19 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll::source::PumpEnd;
-use plimsoll::{Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
+use plimsoll::{DegradationLevel, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
 use super::metrics_server::MetricsServer;
-use super::output::OutputFile;
 use super::progress::Progress;
-use super::results::{Worker, write_bars, write_ledger};
+use super::results::{ResultFlags, Results, Worker};
 use super::signal::StopFlag;
 use super::{CliError, feeds, spilling, summary};
-use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings, units};
+use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
 
 /// Process a recorded feed into bars.
 ///
@@ -30,12 +28,6 @@ use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_setti
 pub(crate) struct Arguments {
     #[command(flatten)]
     feed: FeedFlags,
-    /// Where to write the bars, as CSV
-    #[arg(long, value_name = "FILE")]
-    bars: Option<PathBuf>,
-    /// Length of a bar: a number and ns, us, ms, s, m or h
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
-    bar_interval: NonZeroU64,
     /// Worker threads [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -48,9 +40,6 @@ pub(crate) struct Arguments {
     /// Cores to pin workers to: off, auto, or a list as in 1,2 [default: auto]
     #[arg(long)]
     pin: Option<Pin>,
-    /// Where to write the ledger, as JSON
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
     /// Address to serve Prometheus metrics on, at /metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -58,12 +47,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     #[command(flatten)]
+    results: ResultFlags,
+    #[command(flatten)]
     spill: SpillFlags,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let paths = [("--bars", &arguments.bars), ("--ledger", &arguments.ledger)];
-    check_distinct(&paths)?;
+    arguments.results.check()?;
     let config = Config::load(arguments.config.as_deref())?;
     let sections = feed_sections(arguments, &config)?;
     let spill = spill_settings(config.spill.as_ref(), &arguments.spill)?;
@@ -74,18 +64,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let open = |(i, section): (usize, &FeedSection)| section.open(i + 1, &symbols);
     let feeds = sections.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
     let counts = feeds::counts(&feeds);
-    let bars_file = arguments.bars.as_deref().map(OutputFile::create).transpose()?;
-    let ledger_file = arguments.ledger.as_deref().map(OutputFile::create).transpose()?;
+    let workers = arguments.workers.or(config.pipeline.workers).unwrap_or(1);
+    let results = Results::open(&arguments.results, &symbols, workers)?;
     let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
-    let bar_interval = bars_file.as_ref().map(|_| arguments.bar_interval);
-    let mut builder = spilling::with(builder(arguments, &config), spill.as_ref())
+    let mut builder = spilling::with(builder(arguments, &config).workers(workers), spill.as_ref())
         .producers(feeds.len())
         .symbols(Arc::clone(&symbols))
         .telemetry(telemetry);
     for (name, counters) in &counts {
         builder = builder.feed(name, Arc::clone(counters));
     }
-    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|_| Worker::new(bar_interval))?;
+    let books = results.books.as_ref();
+    for counters in books.iter().flat_map(|books| books.counters()) {
+        builder = builder.books(Arc::clone(counters));
+    }
+    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|number| results.worker(number))?;
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
     }
@@ -95,40 +88,36 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 
     let start = Instant::now();
     let mut progress = Progress::new();
+    let rebuilt = |feed| if let Some(books) = books { books.rebuild(feed) } else { feed };
+    let feeds = feeds.into_iter().map(rebuilt).collect();
     let moved = feeds::run(feeds, &mut pipeline, &stop, |pipeline| {
+        if let Some(books) = books {
+            books.set_calm(pipeline.level() == DegradationLevel::Normal);
+        }
         progress.show(&counts, || pipeline.level().to_string());
     });
     progress.clear();
     let ended = pipeline.join();
     let elapsed = start.elapsed();
 
-    // Each result for itself: a failure of one takes none of the others along.
-    let ledger = match &ended {
-        Ok(finished) => finished.ledger.clone(),
-        Err(error) => (*error.ledger).clone(),
-    };
-    let ledger_written = ledger_file.map_or(Ok(()), |file| write_ledger(file, &ledger, &counts));
-    let mut text = summary::ledger(&ledger, spill.is_some());
-    let bars_written = match ended {
+    let mut text = String::new();
+    let (ledger, workers, has_run) = match ended {
         Ok(finished) => {
             text += &summary::levels(finished.highest, finished.transition_count);
             text += &summary::latency(&finished.latency);
-            bars_file.zip(arguments.bars.as_ref()).map_or(Ok(()), |(file, path)| {
-                let bars = finished.handlers.into_iter().filter_map(|worker| worker.bars);
-                let rows = summary::grouped(write_bars(file, bars, &symbols)? as u64);
-                text += &format!("bars             {rows} → {}\n", path.display());
-                Ok(())
-            })
+            (finished.ledger, finished.handlers, Ok(()))
         }
-        Err(error) => Err(CliError::Runtime(error.to_string())),
+        Err(error) => ((*error.ledger).clone(), Vec::new(), Err(CliError::Runtime(error.to_string()))),
     };
+    let (told, written) = results.write(workers, &ledger, &counts);
+    text = summary::ledger(&ledger, spill.is_some()) + &text + &told;
     if let Some(spill) = &spill {
         text += &spilling::left(&spill.dir, &ledger);
     }
     text += &feeds::summary(&counts);
     text += &summary::rate(ledger.processed(), elapsed);
     let printed = io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout);
-    bars_written.and(ledger_written).and(printed)?;
+    has_run.and(written).and(printed)?;
     tell_ends(moved?)
 }
 
@@ -145,18 +134,6 @@ fn tell_ends(ended: Vec<feeds::Ended>) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Runtime(format!("{}\nplimsoll: results cover the stream up to there", texts.join("\nplimsoll: "))))
-}
-
-/// Two results in one file would be none.
-fn check_distinct(paths: &[(&str, &Option<PathBuf>)]) -> Result<(), CliError> {
-    let given: Vec<_> = paths.iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))).collect();
-    for (i, (flag, path)) in given.iter().enumerate() {
-        if let Some((other, _)) = given[..i].iter().find(|(_, before)| before == path) {
-            let path = path.display();
-            return Err(CliError::Usage(format!("{other} and {flag} are both {path}: give them a file each")));
-        }
-    }
-    Ok(())
 }
 
 /// The feeds of the configuration, or the one of the flags.
@@ -177,7 +154,6 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
     let settings = &config.pipeline;
     let pin = arguments.pin.as_ref().or(settings.pin.as_ref());
     let mut builder = PipelineBuilder::new()
-        .workers(arguments.workers.or(settings.workers).unwrap_or(1))
         .thresholds(config.thresholds)
         .verdicts(settings.verdicts.table())
         .pinning(pin.map_or(Pinning::Auto, |pin| pin.0.clone()))

@@ -12,7 +12,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use plimsoll::Symbols;
 use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
-use plimsoll::source::mold::{LineConfig, MoldConfig, MoldSource};
+use plimsoll::source::capture::{CaptureConfig, CaptureSource};
+use plimsoll::source::mold::{ArbiterConfig, LineConfig, MoldConfig, MoldSource};
 use plimsoll::source::{AsxSource, OnMalformed, Pace, Source};
 use serde::{Deserialize, Deserializer};
 
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Itch,
     /// ITCH messages over the network: MoldUDP64, on one line or more, see --listen
     Mold,
+    /// A capture of such packets: pcap or pcapng
+    Pcap,
 }
 
 impl Kind {
@@ -37,6 +40,7 @@ impl Kind {
             Self::Asx => "asx",
             Self::Itch => "itch",
             Self::Mold => "mold",
+            Self::Pcap => "pcap",
         }
     }
 
@@ -45,6 +49,7 @@ impl Kind {
         match self {
             Self::Asx => &["input", "pace"],
             Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
+            Self::Pcap => &["input", "pace", "ports", "window", "prefix", "day", "zone", "orders_max"],
             Self::Mold => &["lines", "rerequest", "window", "receive_buffer", "prefix", "day", "zone", "orders_max"],
         }
     }
@@ -65,6 +70,7 @@ pub(crate) struct FeedSection {
     pub(crate) orders_max: Option<usize>,
     pub(crate) lines: Vec<LineSection>,
     pub(crate) rerequest: Option<SocketAddr>,
+    pub(crate) ports: Vec<u16>,
     pub(crate) window: Option<TimeText>,
     pub(crate) receive_buffer: Option<Bytes>,
 }
@@ -118,6 +124,9 @@ pub(crate) struct FeedFlags {
     /// Address to listen on, or multicast group to join, with its port; give line A and line B for --format mold
     #[arg(long, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
+    /// UDP port of the feed in a capture; give one for each line [default: all that is UDP is the feed's]
+    #[arg(long = "port", value_name = "PORT")]
+    ports: Vec<u16>,
     /// Server to ask for messages that were lost on all lines
     #[arg(long, value_name = "ADDR")]
     rerequest: Option<SocketAddr>,
@@ -126,7 +135,7 @@ pub(crate) struct FeedFlags {
 impl FeedFlags {
     /// The feed that they tell of, if they do.
     pub(crate) fn section(&self) -> Option<FeedSection> {
-        let Self { format, input, pace, on_malformed, day, zone, listen, rerequest } = self.clone();
+        let Self { format, input, pace, on_malformed, day, zone, listen, ports, rerequest } = self.clone();
         let line = |listen| LineSection { listen, interface: None, source: None, interface_index: None };
         let section = FeedSection {
             kind: format,
@@ -136,6 +145,7 @@ impl FeedFlags {
             day,
             zone,
             lines: listen.into_iter().map(line).collect(),
+            ports,
             rerequest,
             ..FeedSection::default()
         };
@@ -193,6 +203,10 @@ impl FeedSection {
                 let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
                 Box::new(MoldSource::new(self.mold(on_malformed), decoder)?)
             }
+            Kind::Pcap => {
+                let decoder = self.itch(symbols, 0).map_err(wrong)?;
+                Box::new(CaptureSource::open(input()?, self.capture(on_malformed), decoder)?)
+            }
             Kind::Itch => Box::new(ItchFile::open(input()?, self.itch(symbols, 0).map_err(wrong)?, on_malformed)?),
         };
         let pace = self.pace.map_or(Pace::Max, |pace| pace.0);
@@ -219,6 +233,7 @@ impl FeedSection {
             ("orders_max", self.orders_max.is_some()),
             ("lines", !self.lines.is_empty()),
             ("rerequest", self.rerequest.is_some()),
+            ("ports", !self.ports.is_empty()),
             ("window", self.window.is_some()),
             ("receive_buffer", self.receive_buffer.is_some()),
         ];
@@ -238,10 +253,18 @@ impl FeedSection {
         if let Some(Bytes(bytes)) = self.receive_buffer {
             config.receive_buffer = usize::try_from(bytes).unwrap_or(usize::MAX);
         }
-        if let Some(TimeText(window)) = self.window {
-            config.arbiter.window = Duration::from_nanos(window.get());
-        }
+        config.arbiter = self.arbiter();
         config
+    }
+
+    fn capture(&self, on_malformed: OnMalformed) -> CaptureConfig {
+        CaptureConfig { ports: self.ports.clone(), arbiter: self.arbiter(), on_malformed }
+    }
+
+    fn arbiter(&self) -> ArbiterConfig {
+        let default = ArbiterConfig::default();
+        let window = self.window.map_or(default.window, |TimeText(window)| Duration::from_nanos(window.get()));
+        ArbiterConfig { window, ..default }
     }
 
     /// The decoder of an ITCH feed; `midnight_ns`: where no day is given.

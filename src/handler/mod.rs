@@ -11,6 +11,7 @@ use crate::message::{Message, SymbolId};
 pub use bars::{Bar, BarsHandler};
 #[cfg(feature = "feeds")]
 pub use bars_csv::write_bars;
+pub use book::{Bbo, BboFormat, Book, BookCounters, BookCounts, BookHandler, Level, write_bbo};
 
 /// What a worker does with its messages. Each worker has a handler of its own, so `&mut self` needs no lock.
 ///

@@ -7,6 +7,7 @@
 //!
 //! [`Market`] keeps what is true of each symbol at the end, so that a test can compare: [`Market::truth`].
 
+mod capture;
 mod encode;
 mod impair;
 mod itch_file;
@@ -23,6 +24,7 @@ use encode::Encoder;
 use schedule::{Schedule, at};
 use stock::{Live, ORDERS_MAX, Stock};
 
+pub use capture::{CapturedDay, write_pcap};
 pub use impair::{Impairment, Impairments};
 pub use itch_file::write_itch;
 pub use packets::Packets;

@@ -50,7 +50,7 @@ impl Reader {
     }
 
     fn add(&mut self, locate: u64, reference: u64, buys: bool, price: u64, shares: u64) {
-        assert!(reference > self.last_reference && shares > 0 && price > 0 && price % 100 == 0);
+        assert!(reference > self.last_reference && shares > 0 && price > 0 && price.is_multiple_of(100));
         self.last_reference = reference;
         self.orders.insert(reference, (locate, buys, price, shares));
     }
@@ -214,8 +214,7 @@ fn packets_hold_all_messages_in_order_and_fit() {
     let (mut market, mut same) = (Market::new(&config(5_000)).unwrap(), Market::new(&config(5_000)).unwrap());
     let mut packets = Packets::new(Session(*b"20260130  "));
     let (mut next, mut told, mut last_ns, mut count) = (1, 0, 0, 0);
-    loop {
-        let Some(bytes) = packets.next_packet(&mut market, |_| told += 1) else { break };
+    while let Some(bytes) = packets.next_packet(&mut market, |_| told += 1) {
         assert!(bytes.len() <= 1400);
         let packet = Packet::parse(bytes).unwrap();
         assert_eq!(packet.sequence(), next);

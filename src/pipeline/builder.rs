@@ -16,7 +16,7 @@ use super::spilling::{OnRecovery, Spilling};
 use super::{Pipeline, WorkerNews};
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
-use crate::handler::Handler;
+use crate::handler::{BookCounters, Handler};
 use crate::ingress::Ingress;
 use crate::lane::{WaitStrategy, Waker};
 use crate::ledger::{Counters, Tally, WorkerCounters};
@@ -42,6 +42,7 @@ pub struct PipelineBuilder {
     pinning: Pinning,
     lag: Box<dyn LagSource>,
     feeds: Vec<(String, Arc<FeedCounters>)>,
+    books: Vec<Arc<BookCounters>>,
     memory: Box<dyn MemorySource>,
     sample_interval: Duration,
     drain_timeout: Duration,
@@ -65,6 +66,7 @@ impl Default for PipelineBuilder {
             pinning: Pinning::default(),
             lag: Box::new(LaneLag),
             feeds: Vec::new(),
+            books: Vec::new(),
             memory: Box::new(ProcessMemory::new()),
             sample_interval: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
@@ -167,6 +169,13 @@ impl PipelineBuilder {
     #[must_use]
     pub fn feed(mut self, name: impl Into<String>, counters: Arc<FeedCounters>) -> Self {
         self.feeds.push((name.into(), counters));
+        self
+    }
+
+    /// What a [book handler](crate::BookHandler) counts becomes metrics; those of several are added up.
+    #[must_use]
+    pub fn books(mut self, counters: Arc<BookCounters>) -> Self {
+        self.books.push(counters);
         self
     }
 
@@ -318,7 +327,7 @@ impl PipelineBuilder {
         let monitor = Monitor {
             shared,
             published,
-            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, &self.feeds)),
+            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, &self.feeds, self.books)),
             counters,
             lag: self.lag,
             feeds: self.feeds.into_iter().map(|(_, counters)| counters).collect(),

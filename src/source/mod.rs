@@ -6,7 +6,7 @@
 mod asx;
 mod burst;
 #[cfg(feature = "feeds")]
-mod capture;
+pub mod capture;
 mod counters;
 #[cfg(feature = "feeds")]
 mod databento;

@@ -8,6 +8,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
+use crate::handler::{BookCounters, BookCounts};
 use crate::ledger::{Counters, Ledger};
 use crate::signals::MemoryUse;
 use crate::source::{FeedCount, FeedCounters};
@@ -113,6 +114,38 @@ impl FeedExporter {
     }
 }
 
+/// Pre-made handles of the books' series.
+struct BookExporter {
+    counters: Vec<Arc<BookCounters>>,
+    books: Gauge,
+    stale: Gauge,
+    stale_seconds: Gauge,
+    bbo_changes: Counter,
+    unmatched: Counter,
+}
+
+impl BookExporter {
+    fn new(make: &Maker<'_>, counters: Vec<Arc<BookCounters>>) -> Self {
+        Self {
+            counters,
+            books: make.gauge(names::BOOKS, []),
+            stale: make.gauge(names::BOOKS_STALE, []),
+            stale_seconds: make.gauge(names::BOOKS_STALE_SECONDS, []),
+            bbo_changes: make.counter(names::BBO_CHANGES, []),
+            unmatched: make.counter(names::BOOKS_UNMATCHED, []),
+        }
+    }
+
+    fn export(&self) {
+        let counts: BookCounts = self.counters.iter().map(|counters| counters.get()).sum();
+        self.books.set(counts.books as f64);
+        self.stale.set(counts.stale as f64);
+        self.stale_seconds.set(counts.stale_ns as f64 / 1e9);
+        self.bbo_changes.absolute(counts.bbo_changes);
+        self.unmatched.absolute(counts.unmatched);
+    }
+}
+
 /// Pre-made handles of every series.
 pub(crate) struct Exporter {
     telemetry: Telemetry,
@@ -128,6 +161,8 @@ pub(crate) struct Exporter {
     gaps: Counter,
     spill: SpillExporter,
     feeds: Vec<FeedExporter>,
+    /// There, if there are books.
+    books: Option<BookExporter>,
     lag: Gauge,
     memory_used: Gauge,
     memory_limit: Gauge,
@@ -189,7 +224,12 @@ fn priority_label(priority: MessagePriority) -> String {
 
 impl Exporter {
     /// Registers every series, at 0.
-    pub(crate) fn new(telemetry: Telemetry, counters: &Counters, feeds: &[(String, Arc<FeedCounters>)]) -> Self {
+    pub(crate) fn new(
+        telemetry: Telemetry,
+        counters: &Counters,
+        feeds: &[(String, Arc<FeedCounters>)],
+        books: Vec<Arc<BookCounters>>,
+    ) -> Self {
         let make = Maker(&telemetry);
         let levels = DegradationLevel::ALL;
         let pairs = levels.iter().flat_map(|&from| levels.map(|to| (from, to)));
@@ -229,6 +269,7 @@ impl Exporter {
             gaps: make.counter(names::GAPS, []),
             spill: SpillExporter::new(&make, counters.workers.len()),
             feeds: feeds.iter().map(|(name, counters)| FeedExporter::new(&make, name, counters)).collect(),
+            books: (!books.is_empty()).then(|| BookExporter::new(&make, books)),
             lag: make.gauge(names::LAG, []),
             memory_used: make.gauge(names::MEMORY_USED, []),
             memory_limit: make.gauge(names::MEMORY_LIMIT, []),
@@ -262,6 +303,7 @@ impl Exporter {
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());
         self.spill.export(counters, &ledger);
         self.feeds.iter().for_each(FeedExporter::export);
+        self.books.iter().for_each(BookExporter::export);
         self.lag.set(sample.lag as f64);
         self.memory_used.set(sample.memory.used_bytes as f64);
         self.memory_limit.set(sample.memory.limit_bytes as f64);

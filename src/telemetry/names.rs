@@ -33,6 +33,15 @@ pub(super) const SPILL_NOT_READY: (&str, &str) =
 pub(super) const SPILL_SYNC_FAILURES: (&str, &str) =
     ("k2_spill_sync_failures_total", "How often the spill log could not be written back to the disk");
 
+pub(super) const BOOKS: (&str, &str) = ("k2_books", "Symbols that have a book");
+pub(super) const BOOKS_STALE: (&str, &str) =
+    ("k2_books_stale", "Books that have lost messages and were not rebuilt yet");
+pub(super) const BOOKS_STALE_SECONDS: (&str, &str) =
+    ("k2_books_stale_seconds", "For how long books were stale so far, by event time, all symbols together");
+pub(super) const BBO_CHANGES: (&str, &str) = ("k2_bbo_changes_total", "Changes of a best bid or offer");
+pub(super) const BOOKS_UNMATCHED: (&str, &str) =
+    ("k2_books_unmatched_total", "Messages that took from a price level what was not there");
+
 /// A feed's series.
 pub(super) const fn feed(count: FeedCount) -> (&'static str, &'static str) {
     match count {

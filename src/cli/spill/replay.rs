@@ -162,9 +162,9 @@ fn take_off(logs: Vec<SpillLog<Tick>>) -> Result<u64, CliError> {
     Ok(lost)
 }
 
-fn told(report: &RecoveryReport, lost_late: u64, rows: usize, arguments: &Arguments, elapsed: Duration) -> String {
+fn told(report: &RecoveryReport, lost_late: u64, rows: u64, arguments: &Arguments, elapsed: Duration) -> String {
     let replayed = report.pending() - lost_late.min(report.pending());
-    let [replayed_text, lost, rows] = [replayed, report.lost() + lost_late, rows as u64].map(grouped);
+    let [replayed_text, lost, rows] = [replayed, report.lost() + lost_late, rows].map(grouped);
     format!(
         "replayed         {replayed_text}\nlost             {lost}\nbars             {rows} → {}\n{}",
         arguments.bars.display(),

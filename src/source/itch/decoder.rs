@@ -229,15 +229,21 @@ impl ItchDecoder {
         Ok(())
     }
 
+    /// The symbols that have a number, ascending.
+    fn symbols_known(&self) -> Vec<SymbolId> {
+        let known = self.by_locate.iter().filter(|id| **id != UNKNOWN);
+        let mut symbols: Vec<_> = known.map(|id| SymbolId::new(*id)).collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        symbols
+    }
+
     /// Says that all books are empty, once, after a session or a day has begun.
     #[cold]
     fn clear_books(&mut self, at: At, burst: &mut Burst) {
         self.clear_due = false;
-        let mut ids: Vec<u32> = self.by_locate.iter().copied().filter(|id| *id != UNKNOWN).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
-            let tick = Tick::order(SymbolId::new(id), 0, Side::Unknown, NOTHING, NOTHING);
+        for symbol in self.symbols_known() {
+            let tick = Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING);
             at.push(burst, Tick { flags: flags::CLEAR, ..tick });
         }
         // The numbers of securities are the day's.
@@ -417,14 +423,19 @@ impl Decode for ItchDecoder {
             return false;
         }
         let at = self.last;
-        for symbol in symbols.iter() {
-            let clear = Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING);
-            at.push(burst, Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..clear });
+        // Other symbols are another feed's.
+        let mine: Vec<_> = self.symbols_known().into_iter().filter(|symbol| symbols.contains(*symbol)).collect();
+        let nothing = |symbol| Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING);
+        for symbol in &mine {
+            at.push(burst, Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..nothing(*symbol) });
         }
-        for (_, order) in self.orders.iter().filter(|(_, order)| symbols.contains(order.symbol())) {
+        for (_, order) in self.orders.iter().filter(|(_, order)| mine.binary_search(&order.symbol()).is_ok()) {
             let gained = (order.price, order.size.into());
             let tick = Tick::order(order.symbol(), 0, order.side(), gained, NOTHING);
             at.push(burst, Tick { flags: flags::SNAPSHOT, ..tick });
+        }
+        for symbol in mine {
+            at.push(burst, Tick { flags: flags::SNAPSHOT | flags::SNAPSHOT_END, ..nothing(symbol) });
         }
         true
     }

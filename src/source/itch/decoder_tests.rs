@@ -258,7 +258,8 @@ fn a_picture_clears_the_books_asked_for_and_shows_all_their_orders() {
     let mut burst = Burst::new();
     assert!(bench.decoder.snapshot(&stale, &mut burst));
     let ticks = burst.ticks();
-    assert_eq!((ticks.len(), ticks[0].flags), (4, flags::CLEAR | flags::SNAPSHOT));
+    assert_eq!((ticks.len(), ticks[0].flags), (5, flags::CLEAR | flags::SNAPSHOT));
+    assert_eq!(ticks[4].flags, flags::SNAPSHOT | flags::SNAPSHOT_END);
     assert!(ticks.iter().all(|t| t.symbol == bhp && t.has(flags::SNAPSHOT) && t.sequence == 5 && t.event_ns == 51_000));
     let expected = [((false, price("1.1")), 7), ((true, price("1")), 130)];
     assert_eq!(levels(ticks), expected.into_iter().collect());
@@ -267,4 +268,8 @@ fn a_picture_clears_the_books_asked_for_and_shows_all_their_orders() {
     assert!(!bench.decoder.snapshot(&stale, &mut Burst::new()));
     bench.decoder.begin_session();
     assert!(bench.decoder.snapshot(&stale, &mut Burst::new()));
+    // A symbol of another feed is none of its business.
+    let (others, mut burst) = (SymbolSet::new(10), Burst::new());
+    others.insert(SymbolId::new(7));
+    assert!(bench.decoder.snapshot(&others, &mut burst) && burst.is_empty());
 }

@@ -11,6 +11,7 @@ mod holes;
 mod kernel;
 mod packet;
 mod server;
+pub(super) mod sink;
 mod socket;
 mod source;
 mod store;

@@ -22,7 +22,7 @@ pub(super) const PACKET_BYTES: usize = 9216;
 
 /// A socket, and room for a batch of packets.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(in crate::source) struct Receiver {
     socket: Socket,
     address: SocketAddr,
     /// Bytes of the receive buffer.

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use zerocopy::IntoBytes;
 
-use super::packet::{Header, PacketError, Session};
+use super::packet::PacketError;
+use super::sink::{Progress, Sink};
 use super::socket::{BATCH, Datagram, PACKET_BYTES, Receiver};
-use super::{Arbiter, ArbiterConfig, Line, MoldConfig, Output};
+use super::{Arbiter, ArbiterConfig, Line, MoldConfig};
 use crate::message::wall_clock_ns;
-use crate::source::{
-    Burst, Decode, Facts, FeedCount, FeedCounters, Flow, Offset, OnMalformed, Source, SourceError, Stamp, SymbolSet,
-};
+use crate::source::{Burst, Decode, Facts, FeedCount, FeedCounters, Flow, Source, SourceError, SymbolSet};
 use crate::tick::Tick;
 
 /// Ticks after which no more is read for a burst.
@@ -25,8 +23,6 @@ const ROUNDS: usize = 8;
 const WAIT: Duration = Duration::from_millis(20);
 /// The greatest age of a packet that is believed: beyond that the wall clock was set.
 const MAX_AGE_NS: u64 = 1_000_000_000;
-/// How many malformed packets and messages are told of one by one.
-const MALFORMED_TOLD: u64 = 10;
 /// About the bytes that the kernel takes for a packet beside its own.
 const PACKET_OVERHEAD: u64 = 768;
 
@@ -57,19 +53,6 @@ struct Reader {
     reached_ns: u64,
 }
 
-/// How far the stream is, and what is to be told at the end of a burst.
-#[derive(Debug, Default)]
-struct Progress {
-    on_malformed: OnMalformed,
-    has_begun: bool,
-    has_ended: bool,
-    error: Option<SourceError>,
-    decoded: u64,
-    malformed: u64,
-    /// How many malformed packets and messages were told of.
-    told: u64,
-}
-
 impl<D: Decode> MoldSource<D> {
     /// Opens the sockets, joins the groups, and listens.
     ///
@@ -96,7 +79,7 @@ impl<D: Decode> MoldSource<D> {
         let socket_bytes = |reader: &Reader| Receiver::MEMORY_BYTES + 2 * reader.receiver.granted_bytes() as u64;
         let memory_bytes = sockets.iter().map(socket_bytes).sum::<u64>()
             + arbiter.memory_bytes().saturating_add(burst_bytes).saturating_add(decoder.memory_bytes());
-        let progress = Progress { on_malformed: config.on_malformed, ..Progress::default() };
+        let progress = Progress { on_malformed: config.on_malformed, ends_with_session: true, ..Progress::default() };
         let (counters, start) = (Arc::default(), Instant::now());
         Ok(Self { name, sockets, server, arbiter, decoder, progress, counters, start, memory_bytes })
     }
@@ -184,30 +167,16 @@ impl<D: Decode> MoldSource<D> {
     }
 
     fn count(&mut self) {
-        let counters = &self.counters;
-        let stats = self.arbiter.take_stats();
-        let malformed = stats.malformed + std::mem::take(&mut self.progress.malformed);
-        for (count, n) in [
-            (FeedCount::Messages, std::mem::take(&mut self.progress.decoded)),
-            (FeedCount::Malformed, malformed),
-            (FeedCount::Duplicates, stats.duplicates),
-            (FeedCount::Reordered, stats.reordered),
-            (FeedCount::Gaps, stats.gaps),
-            (FeedCount::Missed, stats.missed),
-            (FeedCount::Requested, stats.requested),
-            (FeedCount::Recovered, stats.recovered),
-        ] {
-            counters.add(count, n);
-        }
+        self.progress.count(self.arbiter.take_stats(), &self.counters);
         let mut waiting_bytes = 0;
         for reader in &mut self.sockets {
             let (waiting, dropped) = reader.receiver.kernel_state();
             // The lines carry the same: what waits on the fullest is what there is.
             waiting_bytes = waiting_bytes.max(waiting);
-            counters.add(FeedCount::KernelDrops, dropped);
+            self.counters.add(FeedCount::KernelDrops, dropped);
         }
         let backlog = self.waiting_messages(waiting_bytes) + self.arbiter.held() as u64;
-        counters.set(FeedCount::Backlog, backlog);
+        self.counters.set(FeedCount::Backlog, backlog);
         self.decoder.count(&self.counters);
     }
 
@@ -272,84 +241,6 @@ fn came_ns(receive_ns: u64, now_ns: u64, wall_ns: u64) -> u64 {
         return now_ns;
     }
     now_ns.saturating_sub(wall_ns.saturating_sub(receive_ns).min(MAX_AGE_NS))
-}
-
-impl Progress {
-    /// Tells what is wrong with a packet or a message that is left out, the first times.
-    #[cold]
-    fn tell(&mut self, feed: &str, reason: &str) {
-        self.told += 1;
-        if self.told <= MALFORMED_TOLD {
-            tracing::warn!(feed, reason, "left out, since it is malformed");
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.has_ended || self.error.is_some()
-    }
-}
-
-/// Decodes what the arbiter delivers, into the burst.
-struct Sink<'a, D> {
-    decoder: &'a mut D,
-    burst: &'a mut Burst,
-    progress: &'a mut Progress,
-    name: &'a str,
-    server: Option<&'a Receiver>,
-}
-
-impl<D: Decode> Output for Sink<'_, D> {
-    fn begin_session(&mut self, session: Session) {
-        if self.progress.is_over() {
-            return;
-        }
-        tracing::info!(feed = self.name, %session, "a session begins");
-        if std::mem::replace(&mut self.progress.has_begun, true) {
-            self.decoder.begin_session();
-        }
-    }
-
-    fn message(&mut self, sequence: u64, receive_ns: u64, message: &[u8]) {
-        if self.progress.is_over() {
-            return;
-        }
-        match self.decoder.decode(message, Stamp { sequence, receive_ns }, self.burst) {
-            Ok(()) => self.progress.decoded += 1,
-            Err(malformed) if self.progress.on_malformed == OnMalformed::Stop => {
-                self.progress.error = Some(SourceError::Malformed {
-                    feed: self.name.to_owned(),
-                    offset: Offset::Sequence(sequence),
-                    kind: malformed.kind,
-                    reason: malformed.reason,
-                });
-            }
-            Err(malformed) => {
-                self.progress.malformed += 1;
-                self.progress
-                    .tell(self.name, &format!("sequence {sequence}: {}: {}", malformed.kind, malformed.reason));
-            }
-        }
-    }
-
-    fn gap(&mut self, missed: u64) {
-        if !self.progress.is_over() {
-            self.burst.note_gap(missed);
-            self.decoder.note_gap();
-        }
-    }
-
-    fn end_session(&mut self, session: Session, told: bool) {
-        if !self.progress.is_over() {
-            tracing::info!(feed = self.name, %session, told, "the session has ended");
-            self.progress.has_ended = told;
-        }
-    }
-
-    fn request(&mut self, request: &Header) {
-        if let Some(server) = self.server {
-            server.send(request.as_bytes());
-        }
-    }
 }
 
 #[cfg(test)]
