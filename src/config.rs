@@ -33,6 +33,7 @@
 //! ```
 
 mod feed;
+mod rows;
 mod spill;
 pub(crate) mod units;
 
@@ -44,7 +45,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cli::CliError;
 
-pub(crate) use feed::{Feed, FeedFlags, FeedSection};
+pub(crate) use feed::{Feed, FeedFlags, FeedSection, new_york_midnight_ns};
 pub(crate) use spill::{SpillFlags, SpillSection, settings as spill_settings};
 
 /// All settings of a file.

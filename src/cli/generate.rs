@@ -4,26 +4,31 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use plimsoll::market::{Impairment, Market, MarketConfig, SendConfig, send_udp, write_itch};
+use jiff::civil::Date;
+use plimsoll::market::{
+    CapturedDay, Impairment, Market, MarketConfig, SendConfig, Sent, send_udp, write_itch, write_pcap, write_rows,
+};
 use plimsoll::source::Pace;
+use plimsoll::source::rows::RowFormat;
 
 use super::output::OutputFile;
 use super::signal::StopFlag;
 use super::{CliError, summary};
-use crate::config::units;
+use crate::config::{new_york_midnight_ns, units};
 
 /// Make a trading day of ITCH messages: the same seed, the same day.
 ///
-/// Symbols are drawn by Zipf's law; the day has an opening burst, a quiet midday and a rise to the close. It is written to a file
-/// (NASDAQ BinaryFILE; packed, if the name ends with .gz), or sent as MoldUDP64 packets to one line or two, with loss, duplicates and
-/// reordering as wanted.
+/// Symbols are drawn by Zipf's law; the day has an opening burst, a quiet midday and a rise to the close. It is written to a file, as
+/// its name says: .itch (NASDAQ BinaryFILE), .pcap (MoldUDP64 packets), .csv or .ndjson (trades and quotes), packed if .gz or .zst follows. Or
+/// it is sent as MoldUDP64 packets to one line or two. Packets are lost, doubled and reordered as wanted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   plimsoll gen --messages 10000000 --out day.itch.gz
   plimsoll gen --messages 1000000 --flash-crash --out crash.itch
+  plimsoll gen --lines 2 --loss 0.01 --out day.pcap
   plimsoll gen --udp 127.0.0.1:26400 --udp 127.0.0.1:26401 --pace 200000/s --loss 0.01 --lag-b 2ms")]
 pub(crate) struct Arguments {
     /// The dice's seed
@@ -47,6 +52,12 @@ pub(crate) struct Arguments {
     /// Address to send packets to, unicast or multicast; a second one is line B
     #[arg(long, value_name = "ADDR")]
     udp: Vec<SocketAddr>,
+    /// Lines of a capture: 1, or 2 for A and B, which go to UDP ports 26400 and 26401
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "out", value_parser = clap::value_parser!(u8).range(1..=2))]
+    lines: u8,
+    /// Day of a capture, whose packets have times of the clock, as in 2026-01-30, in New York [default: 1970-01-01, in UTC]
+    #[arg(long, value_name = "DATE", requires = "out")]
+    day: Option<Date>,
     /// How fast to send: max, realtime, xN (N times as fast as the day's own time), N/s (messages a second)
     #[arg(long, default_value = "200000/s", requires = "udp")]
     pace: Pace,
@@ -89,35 +100,115 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let mut market = Market::new(&config).map_err(CliError::Usage)?;
     let start = Instant::now();
     let text = match &arguments.out {
-        Some(path) => {
-            let file = OutputFile::create(path)?;
-            let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-            let messages = file.finish(|out| match is_packed {
-                true => {
-                    let mut packed = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
-                    let messages = write_itch(&mut market, &mut packed)?;
-                    packed.finish().map(|_| messages)
-                }
-                false => write_itch(&mut market, out),
-            })?;
-            format!("{} messages → {}\n", summary::grouped(messages), path.display())
-        }
+        Some(path) => write(arguments, &mut market, path)?,
         None => send(arguments, &mut market)?,
     };
     let text = text + &summary::rate(arguments.messages, start.elapsed());
     io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout)
 }
 
+/// What a file is to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Itch,
+    Pcap,
+    Rows(RowFormat),
+}
+
+fn write(arguments: &Arguments, market: &mut Market, path: &Path) -> Result<String, CliError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(name), _) => (name, Packing::Gzip),
+        (_, Some(name)) => (name, Packing::Zstd),
+        _ => (&*name, Packing::None),
+    };
+    let content = match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("pcap") => Content::Pcap,
+        Some("csv") => Content::Rows(RowFormat::Csv { delimiter: b',' }),
+        Some("ndjson" | "jsonl") => Content::Rows(RowFormat::Ndjson),
+        _ => Content::Itch,
+    };
+    if content != Content::Pcap && arguments.is_impaired() {
+        let path = path.display();
+        return Err(CliError::Usage(format!(
+            "{path} holds messages, not packets: lines, loss, duplicates, reordering and a day are for .pcap files"
+        )));
+    }
+    let day = CapturedDay {
+        lines: arguments.lines.into(),
+        midnight_ns: arguments.day.map_or(Ok(0), new_york_midnight_ns).map_err(CliError::Usage)?,
+        lag: arguments.lag(),
+        impairment: arguments.impairment(),
+        loss_everywhere: arguments.loss_everywhere,
+        seed: arguments.seed,
+    };
+    let file = OutputFile::create(path)?;
+    let text = file.finish(|out| {
+        packed(packing, out, |out| {
+            Ok(match content {
+                Content::Itch => format!("{} messages", summary::grouped(write_itch(market, out)?)),
+                Content::Rows(format) => format!("{} rows", summary::grouped(write_rows(market, format, out)?)),
+                Content::Pcap => {
+                    sent_text(&write_pcap(market, &day, out)?, &CapturedDay::PORTS.map(|port| format!("port {port}")))
+                }
+            })
+        })
+    })?;
+    Ok(format!("{} → {}\n", text.trim_end(), path.display()))
+}
+
+enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Writes through a packer.
+fn packed<T>(
+    packing: Packing,
+    out: &mut dyn Write,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> io::Result<T> {
+    match packing {
+        Packing::None => write(out),
+        Packing::Gzip => {
+            let mut packer = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
+            let written = write(&mut packer)?;
+            packer.finish().map(|_| written)
+        }
+        Packing::Zstd => {
+            let mut packer = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            let written = write(&mut packer)?;
+            packer.finish().map(|_| written)
+        }
+    }
+}
+
+impl Arguments {
+    fn impairment(&self) -> Impairment {
+        Impairment { loss: self.loss, duplicates: self.duplicates, reordering: self.reorder }
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::from_nanos(self.lag_b.map_or(0, NonZeroU64::get))
+    }
+
+    /// Whether something is asked for that only packets can have.
+    fn is_impaired(&self) -> bool {
+        self.impairment() != Impairment::default()
+            || self.loss_everywhere > 0.0
+            || self.lag_b.is_some()
+            || self.lines > 1
+            || self.day.is_some()
+    }
+}
+
 fn send(arguments: &Arguments, market: &mut Market) -> Result<String, CliError> {
     let stop = StopFlag::install()?;
     let config = SendConfig {
         pace: arguments.pace,
-        lag: Duration::from_nanos(arguments.lag_b.map_or(0, NonZeroU64::get)),
-        impairment: Impairment {
-            loss: arguments.loss,
-            duplicates: arguments.duplicates,
-            reordering: arguments.reorder,
-        },
+        lag: arguments.lag(),
+        impairment: arguments.impairment(),
         loss_everywhere: arguments.loss_everywhere,
         seed: arguments.seed,
         rerequest: arguments.rerequest,
@@ -130,11 +221,17 @@ fn send(arguments: &Arguments, market: &mut Market) -> Result<String, CliError> 
     };
     let observe = |_: &_| if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let sent = send_udp(market, &config, observe).map_err(|error| CliError::io(&"sending", &error))?;
+    let names: Vec<_> = arguments.udp.iter().map(SocketAddr::to_string).collect();
+    Ok(sent_text(&sent, &names))
+}
+
+/// What was sent, and what each line did to it.
+fn sent_text(sent: &Sent, lines: &[String]) -> String {
     let mut text =
         format!("{} messages in {} packets\n", summary::grouped(sent.messages), summary::grouped(sent.packets));
-    for (number, address) in arguments.udp.iter().enumerate() {
-        let [lost, twice] = [&sent.lost, &sent.duplicated].map(|counts| summary::grouped(counts[number]));
-        text += &format!("line {:<12}{lost:>16} packets lost, {twice} brought twice → {address}\n", number + 1);
+    for (number, ((lost, twice), name)) in sent.lost.iter().zip(&sent.duplicated).zip(lines).enumerate() {
+        let [lost, twice] = [*lost, *twice].map(summary::grouped);
+        text += &format!("line {:<12}{lost:>16} packets lost, {twice} brought twice → {name}\n", number + 1);
     }
     let nowhere: u64 = sent.lost_everywhere.iter().map(|range| range.end - range.start).sum();
     text += &format!(
@@ -142,5 +239,5 @@ fn send(arguments: &Arguments, market: &mut Market) -> Result<String, CliError> 
         summary::grouped(nowhere),
         sent.lost_everywhere.len()
     );
-    Ok(text)
+    text
 }

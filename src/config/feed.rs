@@ -1,5 +1,6 @@
 //! `[[feed]]`: where ticks come from. One table a feed; each has a thread and an ingress of its own.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -11,12 +12,14 @@ use jiff::Zoned;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use plimsoll::Symbols;
-use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
 use plimsoll::source::capture::{CaptureConfig, CaptureSource};
+use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
 use plimsoll::source::mold::{ArbiterConfig, LineConfig, MoldConfig, MoldSource};
+use plimsoll::source::rows::{Role, RowsSource};
 use plimsoll::source::{AsxSource, OnMalformed, Pace, Source};
 use serde::{Deserialize, Deserializer};
 
+use super::rows::{RowsOf, column};
 use super::units::{self, Bytes};
 use crate::cli::CliError;
 
@@ -32,6 +35,10 @@ pub(crate) enum Kind {
     Mold,
     /// A capture of such packets: pcap or pcapng
     Pcap,
+    /// Trades and quotes as rows of CSV, with a header
+    Csv,
+    /// Trades and quotes as JSON objects, one a line
+    Ndjson,
 }
 
 impl Kind {
@@ -41,6 +48,8 @@ impl Kind {
             Self::Itch => "itch",
             Self::Mold => "mold",
             Self::Pcap => "pcap",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
         }
     }
 
@@ -50,6 +59,21 @@ impl Kind {
             Self::Asx => &["input", "pace"],
             Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
             Self::Pcap => &["input", "pace", "ports", "window", "prefix", "day", "zone", "orders_max"],
+            Self::Csv => &[
+                "input",
+                "pace",
+                "prefix",
+                "columns",
+                "header",
+                "delimiter",
+                "time",
+                "date",
+                "day",
+                "zone",
+                "symbol",
+                "rows",
+            ],
+            Self::Ndjson => &["input", "pace", "prefix", "columns", "time", "date", "day", "zone", "symbol", "rows"],
             Self::Mold => &["lines", "rerequest", "window", "receive_buffer", "prefix", "day", "zone", "orders_max"],
         }
     }
@@ -73,6 +97,13 @@ pub(crate) struct FeedSection {
     pub(crate) ports: Vec<u16>,
     pub(crate) window: Option<TimeText>,
     pub(crate) receive_buffer: Option<Bytes>,
+    pub(crate) columns: BTreeMap<Role, String>,
+    pub(crate) header: Vec<String>,
+    pub(crate) delimiter: Option<char>,
+    pub(crate) time: Option<String>,
+    pub(crate) date: Option<String>,
+    pub(crate) symbol: Option<String>,
+    pub(crate) rows: Option<RowsOf>,
 }
 
 /// One of a feed's `lines`.
@@ -118,7 +149,7 @@ pub(crate) struct FeedFlags {
     /// Day of a feed that tells times since midnight, as in 2026-01-30 [default: times count from 1970-01-01]
     #[arg(long, value_name = "DATE")]
     day: Option<Date>,
-    /// Time zone of that day [default: America/New_York]
+    /// Time zone of that day, or of the times in rows [default, but for rows: America/New_York]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     /// Address to listen on, or multicast group to join, with its port; give line A and line B for --format mold
@@ -127,6 +158,13 @@ pub(crate) struct FeedFlags {
     /// UDP port of the feed in a capture; give one for each line [default: all that is UDP is the feed's]
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<u16>,
+    /// Name of a column, as in price=Px, for each that is not called as what it means: symbol, ts, date, kind, price, size, side,
+    /// trade_id, bid, bid_size, ask, ask_size, receive_ts
+    #[arg(long = "column", value_name = "MEANING=NAME", value_parser = column)]
+    columns: Vec<(Role, String)>,
+    /// How a column tells the time: ns, us, ms or s since 1970, rfc3339, or a pattern as "%Y-%m-%d %H:%M:%S%.f", with --zone [default: ns]
+    #[arg(long, value_name = "FORMAT")]
+    time: Option<String>,
     /// Server to ask for messages that were lost on all lines
     #[arg(long, value_name = "ADDR")]
     rerequest: Option<SocketAddr>,
@@ -135,7 +173,8 @@ pub(crate) struct FeedFlags {
 impl FeedFlags {
     /// The feed that they tell of, if they do.
     pub(crate) fn section(&self) -> Option<FeedSection> {
-        let Self { format, input, pace, on_malformed, day, zone, listen, ports, rerequest } = self.clone();
+        let Self { format, input, pace, on_malformed, day, zone, listen, ports, columns, time, rerequest } =
+            self.clone();
         let line = |listen| LineSection { listen, interface: None, source: None, interface_index: None };
         let section = FeedSection {
             kind: format,
@@ -146,6 +185,8 @@ impl FeedFlags {
             zone,
             lines: listen.into_iter().map(line).collect(),
             ports,
+            columns: columns.into_iter().collect(),
+            time,
             rerequest,
             ..FeedSection::default()
         };
@@ -203,6 +244,10 @@ impl FeedSection {
                 let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
                 Box::new(MoldSource::new(self.mold(on_malformed), decoder)?)
             }
+            Kind::Csv | Kind::Ndjson => {
+                let config = self.rows(kind == Kind::Csv, on_malformed).map_err(wrong)?;
+                Box::new(RowsSource::open(input()?, Arc::clone(symbols), config)?)
+            }
             Kind::Pcap => {
                 let decoder = self.itch(symbols, 0).map_err(wrong)?;
                 Box::new(CaptureSource::open(input()?, self.capture(on_malformed), decoder)?)
@@ -236,6 +281,13 @@ impl FeedSection {
             ("ports", !self.ports.is_empty()),
             ("window", self.window.is_some()),
             ("receive_buffer", self.receive_buffer.is_some()),
+            ("columns", !self.columns.is_empty()),
+            ("header", !self.header.is_empty()),
+            ("delimiter", self.delimiter.is_some()),
+            ("time", self.time.is_some()),
+            ("date", self.date.is_some()),
+            ("symbol", self.symbol.is_some()),
+            ("rows", self.rows.is_some()),
         ];
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
     }
@@ -286,10 +338,22 @@ impl FeedSection {
                 Some(zone) => Err(format!("zone {zone} is of no use without a day")),
             };
         };
-        let zone = self.zone.as_deref().unwrap_or(NEW_YORK);
-        let zone = TimeZone::get(zone).map_err(|error| format!("zone {zone:?}: {error}"))?;
-        let midnight = zone.to_zoned(day.at(0, 0, 0, 0)).map_err(|error| format!("day {day}: {error}"))?;
-        let ns = u64::try_from(midnight.timestamp().as_nanosecond());
-        ns.map(Some).map_err(|_| format!("day {day}: give one from 1970 to 2262"))
+        midnight_ns(day, self.zone.as_deref().unwrap_or(NEW_YORK)).map(Some)
     }
+}
+
+/// When a day begins in a zone, in nanoseconds since the Unix epoch.
+fn midnight_ns(day: Date, zone: &str) -> Result<u64, String> {
+    let zone = TimeZone::get(zone).map_err(|error| format!("zone {zone:?}: {error}"))?;
+    let midnight = zone.to_zoned(day.at(0, 0, 0, 0)).map_err(|error| format!("day {day}: {error}"))?;
+    let ns = u64::try_from(midnight.timestamp().as_nanosecond());
+    ns.map_err(|_| format!("day {day}: give one from 1970 to 2554"))
+}
+
+/// When a day begins in New York, in nanoseconds since the Unix epoch.
+///
+/// # Errors
+/// When it is not from 1970 to 2554.
+pub(crate) fn new_york_midnight_ns(day: Date) -> Result<u64, String> {
+    midnight_ns(day, NEW_YORK)
 }

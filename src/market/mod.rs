@@ -12,6 +12,7 @@ mod encode;
 mod impair;
 mod itch_file;
 mod packets;
+mod rows;
 mod schedule;
 mod send;
 mod stock;
@@ -28,6 +29,7 @@ pub use capture::{CapturedDay, write_pcap};
 pub use impair::{Impairment, Impairments};
 pub use itch_file::write_itch;
 pub use packets::Packets;
+pub use rows::write_rows;
 pub use send::{SendConfig, Sent, send_udp};
 
 /// A market's shape.
@@ -189,6 +191,11 @@ impl Market {
     /// When the last message was, in nanoseconds since midnight.
     pub fn time_ns(&self) -> u64 {
         self.time_ns
+    }
+
+    /// Orders that are live at the same time at most.
+    pub fn orders_max(&self) -> usize {
+        self.stocks.len() * ORDERS_MAX
     }
 
     /// What is true of each symbol by now.

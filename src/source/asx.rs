@@ -15,16 +15,17 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use csv::{ReaderBuilder, Terminator, Trim};
-use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
 
-use super::lines::Lines;
+use super::lines::{self, LineError, Lines};
+use super::rows::{DateFrom, Fields, Parser, Role, TimeFormat};
 use super::{Burst, Facts, FeedCount, FeedCounters, Flow, OnMalformed, Source, SourceError};
 use crate::message::SymbolId;
-use crate::price::Price;
 use crate::symbols::Symbols;
 use crate::tick::{Tick, TickKind};
 
@@ -32,8 +33,30 @@ use crate::tick::{Tick, TickKind};
 const SKIPPED_TOLD: u64 = 10;
 
 const LAYOUT: &str = "the layout is trades/ID.csv, quotes/ID.csv and reference-data/company_info.csv";
-const TRADE_COLUMNS: [&str; 7] = ["date", "time", "price", "volume", "qualifiers", "venue", "buyer"];
-const QUOTE_COLUMNS: [&str; 6] = ["date", "time", "bid", "ask", "bid volume", "ask volume"];
+
+/// A column's name, and what it means.
+type Column = (&'static str, Option<Role>);
+
+const TRADE_COLUMNS: [Column; 7] = [
+    ("date", Some(Role::Date)),
+    ("time", Some(Role::Ts)),
+    ("price", Some(Role::Price)),
+    ("volume", Some(Role::Size)),
+    ("qualifiers", None),
+    ("venue", None),
+    ("buyer", None),
+];
+const QUOTE_COLUMNS: [Column; 6] = [
+    ("date", Some(Role::Date)),
+    ("time", Some(Role::Ts)),
+    ("bid", Some(Role::Bid)),
+    ("ask", Some(Role::Ask)),
+    ("bid volume", Some(Role::BidSize)),
+    ("ask volume", Some(Role::AskSize)),
+];
+
+/// Where in a row the trouble is: column from 0, and what it is.
+type Trouble = (usize, String);
 
 /// A directory in the layout above, as one stream.
 #[derive(Debug)]
@@ -140,28 +163,27 @@ impl Source for AsxSource {
     }
 }
 
-/// One file of trades or quotes.
+/// One file of trades or quotes: rows without a header, whose columns are where they are.
 #[derive(Debug)]
 struct TickFile {
     path: PathBuf,
     bytes: u64,
     lines: Lines<File>,
-    columns: &'static [&'static str],
+    fields: Vec<Range<usize>>,
+    columns: &'static [Column],
+    parser: Parser,
     /// The row read last.
     head: Tick,
-    /// The date read last, as text, and its midnight.
-    date: (Vec<u8>, u64),
 }
-
-/// Where in a row the trouble is: column from 0, and what it is.
-type Trouble = (usize, String);
 
 impl TickFile {
     fn open(path: PathBuf, kind: TickKind, symbol: SymbolId) -> Result<Self, SourceError> {
         let (file, bytes) = open(&path)?;
-        let columns: &[&str] = if kind == TickKind::Trade { &TRADE_COLUMNS } else { &QUOTE_COLUMNS };
-        let head = Tick { kind, ..Tick::reference(symbol, 0) };
-        Ok(Self { path, bytes, lines: Lines::new(file), columns, head, date: (Vec::new(), 0) })
+        let columns: &[Column] = if kind == TickKind::Trade { &TRADE_COLUMNS } else { &QUOTE_COLUMNS };
+        let date = DateFrom::Column("%m/%d/%Y".to_owned());
+        let time = TimeFormat::Local { pattern: "%H:%M:%S%.f".to_owned(), date, zone: TimeZone::UTC };
+        let (parser, head) = (Parser::new(time, Some(kind), false), Tick { kind, ..Tick::reference(symbol, 0) });
+        Ok(Self { path, bytes, lines: Lines::new(file), fields: Vec::new(), columns, parser, head })
     }
 
     /// Reads the next row into `head`; its time, or `None` at the end of the file.
@@ -169,15 +191,18 @@ impl TickFile {
         let before = self.lines.bytes();
         let read = self.lines.read();
         counters.add(FeedCount::Bytes, self.lines.bytes() - before);
-        if !read.map_err(|error| SourceError::Io { path: self.path.clone(), error })? {
-            return Ok(None);
-        }
-        let tick = self.parse().map_err(|(column, reason)| SourceError::BadRow {
+        let parsed = match read {
+            Ok(true) => self.parse(),
+            Ok(false) => return Ok(None),
+            Err(LineError::TooLong) => Err((0, LineError::TOO_LONG.to_owned())),
+            Err(LineError::Io(error)) => return Err(SourceError::Io { path: self.path.clone(), error }),
+        };
+        let tick = parsed.map_err(|(column, reason)| SourceError::BadRow {
             path: self.path.clone(),
             line: self.lines.line(),
             column: column + 1,
-            name: self.columns.get(column).copied().unwrap_or("surplus"),
-            value: String::from_utf8_lossy(self.lines.field(column)).into_owned(),
+            name: self.columns.get(column).map_or("surplus", |(name, _)| name),
+            value: String::from_utf8_lossy(field(self.lines.text(), &self.fields, column)).into_owned(),
             reason,
         })?;
         self.head = tick;
@@ -185,54 +210,31 @@ impl TickFile {
     }
 
     fn parse(&mut self) -> Result<Tick, Trouble> {
-        let (found, expected) = (self.lines.fields(), self.columns.len());
+        lines::split(self.lines.text(), &mut self.fields);
+        let (found, expected) = (self.fields.len(), self.columns.len());
         if found != expected {
             return Err((found.min(expected), format!("the row has {found} columns, not {expected}")));
         }
-        let event_ns = self.event_ns()?;
-        if event_ns < self.head.event_ns {
+        let mut fields = Fields::default();
+        let place = |role| self.columns.iter().position(|(_, of)| *of == Some(role)).unwrap_or_default();
+        for (column, (_, role)) in self.columns.iter().enumerate() {
+            if let Some(role) = role {
+                let text = std::str::from_utf8(field(self.lines.text(), &self.fields, column));
+                let text = text.map_err(|_| (column, "not UTF-8".to_owned()))?;
+                fields.set(*role, text);
+            }
+        }
+        let tick = self.parser.parse(self.head.symbol, &fields);
+        let tick = tick.map_err(|trouble| (place(trouble.role), trouble.reason))?;
+        if tick.event_ns < self.head.event_ns {
             return Err((1, "earlier than the row before; a file is ascending by time".to_owned()));
         }
-        let (symbol, field) = (self.head.symbol, |column| self.text(column));
-        let price = |column| -> Result<Price, Trouble> {
-            let price = field(column)?.parse::<Price>().map_err(|e| (column, format!("not a price: {e}")))?;
-            if price < Price::ZERO { Err((column, "a price is not negative".to_owned())) } else { Ok(price) }
-        };
-        let volume = |column| -> Result<u64, Trouble> {
-            let text = field(column)?;
-            // Not `str::parse` alone: that takes a plus sign, too.
-            let digits = text.bytes().all(|b| b.is_ascii_digit());
-            let volume = text.parse().ok().filter(|_| digits);
-            volume.ok_or_else(|| (column, "not a whole number of 0 or more".to_owned()))
-        };
-        Ok(match self.head.kind {
-            TickKind::Trade => Tick::trade(symbol, event_ns, price(2)?, volume(3)?),
-            _ => Tick::quote(symbol, event_ns, (price(2)?, volume(4)?), (price(3)?, volume(5)?)),
-        })
+        Ok(tick)
     }
+}
 
-    /// Date and time, as nanoseconds since the Unix epoch.
-    fn event_ns(&mut self) -> Result<u64, Trouble> {
-        const EPOCH: Date = Date::constant(1970, 1, 1);
-        const NS_PER_DAY: u64 = 86_400_000_000_000;
-        if self.date.0 != self.lines.field(0) {
-            let date = Date::strptime("%m/%d/%Y", self.text(0)?).ok();
-            let days = date.and_then(|date| u64::try_from((date - EPOCH).get_days()).ok());
-            // 106 751 days are the year 2262, the last of 63-bit nanoseconds.
-            let days = days.filter(|days| *days <= 106_751);
-            let days = days.ok_or_else(|| (0, "not a date MM/DD/YYYY from 1970 to 2262".to_owned()))?;
-            self.date = (self.lines.field(0).to_vec(), days * NS_PER_DAY);
-        }
-        let time = Time::strptime("%H:%M:%S%.f", self.text(1)?);
-        let time = time.map_err(|_| (1, "not a time HH:MM:SS.mmm".to_owned()))?;
-        let seconds = (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second());
-        let ns = seconds * 1_000_000_000 + i64::from(time.subsec_nanosecond());
-        Ok(self.date.1 + ns as u64)
-    }
-
-    fn text(&self, column: usize) -> Result<&str, Trouble> {
-        std::str::from_utf8(self.lines.field(column)).map_err(|_| (column, "not UTF-8".to_owned()))
-    }
+fn field<'a>(line: &'a [u8], fields: &[Range<usize>], column: usize) -> &'a [u8] {
+    fields.get(column).map_or(&[], |range| &line[range.clone()])
 }
 
 /// Company ids and symbols, in the order of the file.

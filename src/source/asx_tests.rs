@@ -78,7 +78,7 @@ fn a_malformed_row_is_named_to_the_column_and_can_be_skipped() {
         ("trades/9.csv", "10:00:00.002", "25:00:00", ":2: column 2 (time): \"25:00:00\": not a time"),
         ("quotes/9.csv", "03/11/2014", "13/11/2014", ":2: column 1 (date): \"13/11/2014\": not a date"),
         ("quotes/9.csv", "03/11/2014", "03/11/1914", ":2: column 1 (date): \"03/11/1914\": not a date"),
-        ("quotes/9.csv", "03/11/2014", "", ":2: column 1 (date): \"\": not a date"),
+        ("quotes/9.csv", "03/11/2014", "", ":2: column 1 (date): \"\": it is missing"),
     ] {
         for line_end in ["\n", "\r\n"] {
             let dir = dir(|root| {

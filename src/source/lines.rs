@@ -1,6 +1,6 @@
-//! Lines of fields between commas, without quoting: one line, one row, whatever stands in it.
+//! Lines of a file, one after the other, in bounded memory.
 
-use std::io::{BufRead, BufReader, Read, Result};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
 /// Reads line by line into one buffer, and knows where it is.
@@ -9,61 +9,75 @@ pub(super) struct Lines<R> {
     reader: BufReader<R>,
     /// The line read last, without its end.
     buffer: Vec<u8>,
-    /// Its fields.
-    fields: Vec<Range<usize>>,
     line: u64,
     bytes: u64,
 }
 
+/// Why there is no line.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// The system could not read it.
+    Io(io::Error),
+    /// It is longer than a row can be; the next one follows it.
+    TooLong,
+}
+
+impl LineError {
+    pub(super) const TOO_LONG: &str = "it is longer than 1 MiB";
+}
+
+/// The longest line.
+const LINE_MAX: usize = 1 << 20;
+
 impl<R: Read> Lines<R> {
-    /// Bytes of memory, unless a line is longer.
-    pub(super) const MEMORY_BYTES: u64 = 1 << 17;
+    /// The most memory that it takes, in bytes.
+    pub(super) const MEMORY_BYTES: u64 = (1 << 16) + 2 * LINE_MAX as u64;
 
     pub(super) fn new(reader: R) -> Self {
         let reader = BufReader::with_capacity(1 << 16, reader);
-        Self { reader, buffer: Vec::new(), fields: Vec::new(), line: 0, bytes: 0 }
+        Self { reader, buffer: Vec::new(), line: 0, bytes: 0 }
     }
 
     /// Reads the next line that is not blank; `false` at the end of the file. Lines end with a line feed, or a carriage
     /// return and a line feed.
-    pub(super) fn read(&mut self) -> Result<bool> {
+    pub(super) fn read(&mut self) -> Result<bool, LineError> {
         loop {
             self.buffer.clear();
-            let read = self.reader.read_until(b'\n', &mut self.buffer)?;
+            let mut limited = (&mut self.reader).take(LINE_MAX as u64 + 1);
+            let read = limited.read_until(b'\n', &mut self.buffer).map_err(LineError::Io)?;
             if read == 0 {
-                self.fields.clear();
                 return Ok(false);
             }
             self.bytes += read as u64;
             self.line += 1;
+            if read > LINE_MAX && self.buffer.last() != Some(&b'\n') {
+                self.skip_rest().map_err(LineError::Io)?;
+                return Err(LineError::TooLong);
+            }
             for end in [b'\n', b'\r'] {
                 self.buffer.pop_if(|last| *last == end);
             }
             if !self.buffer.is_empty() {
-                self.split();
                 return Ok(true);
             }
         }
     }
 
-    fn split(&mut self) {
-        self.fields.clear();
-        let mut start = 0;
-        for field in self.buffer.split(|byte| *byte == b',') {
-            let end = start + field.len();
-            self.fields.push(start..end);
-            start = end + 1;
+    fn skip_rest(&mut self) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            let read = (&mut self.reader).take(LINE_MAX as u64).read_until(b'\n', &mut self.buffer)?;
+            self.bytes += read as u64;
+            if read == 0 || self.buffer.last() == Some(&b'\n') {
+                self.buffer.clear();
+                return Ok(());
+            }
         }
     }
 
-    /// How many fields the line has.
-    pub(super) fn fields(&self) -> usize {
-        self.fields.len()
-    }
-
-    /// A field, from 0; empty beyond the last.
-    pub(super) fn field(&self, index: usize) -> &[u8] {
-        self.fields.get(index).map_or(&[], |range| &self.buffer[range.clone()])
+    /// The line read last, without its end.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// The line's number, from 1.
@@ -77,6 +91,17 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// The fields of a line between commas, without quoting, as places in it.
+pub(super) fn split(line: &[u8], fields: &mut Vec<Range<usize>>) {
+    fields.clear();
+    let mut start = 0;
+    for field in line.split(|byte| *byte == b',') {
+        let end = start + field.len();
+        fields.push(start..end);
+        start = end + 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,16 +109,29 @@ mod tests {
     #[test]
     fn lines_are_numbered_as_an_editor_does_whatever_ends_them() {
         let text = b"a,b\r\n\n\r\nc,\"d\n,\r\ne";
-        let mut lines = Lines::new(&text[..]);
+        let (mut lines, mut fields) = (Lines::new(&text[..]), Vec::new());
         let mut found = Vec::new();
         while lines.read().unwrap() {
-            let fields: Vec<_> =
-                (0..lines.fields()).map(|i| String::from_utf8_lossy(lines.field(i)).into_owned()).collect();
-            found.push((lines.line(), fields.join("|")));
+            split(lines.text(), &mut fields);
+            let texts: Vec<_> = fields.iter().map(|f| String::from_utf8_lossy(&lines.text()[f.clone()])).collect();
+            found.push((lines.line(), texts.join("|")));
         }
         let expected = [(1, "a|b"), (4, "c|\"d"), (5, "|"), (6, "e")].map(|(line, text)| (line, text.to_owned()));
         assert_eq!(found, expected);
         assert_eq!(lines.bytes(), text.len() as u64);
-        assert_eq!(lines.field(9), b"");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_in_bounded_memory() {
+        let longest = vec![b'x'; LINE_MAX];
+        let text = [&longest[..], b"\n", &longest, b"y\nnext\n", &longest, &longest, &longest, b"\nlast"].concat();
+        let mut lines = Lines::new(&text[..]);
+        assert!(lines.read().unwrap() && lines.text() == longest);
+        assert!(matches!(lines.read(), Err(LineError::TooLong)));
+        assert!(lines.read().unwrap() && lines.text() == b"next" && lines.line() == 3);
+        assert!(matches!(lines.read(), Err(LineError::TooLong)));
+        assert!(lines.read().unwrap() && lines.text() == b"last" && lines.line() == 5);
+        assert!(!lines.read().unwrap() && lines.bytes() == text.len() as u64);
+        assert!(lines.buffer.capacity() as u64 <= Lines::<&[u8]>::MEMORY_BYTES);
     }
 }

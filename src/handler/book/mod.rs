@@ -297,6 +297,23 @@ const ABOUT_TRUST: u16 = flags::CLEAR | flags::INCOMPLETE | flags::SNAPSHOT_END;
 impl<T: FnMut(&Bbo) + Send + 'static> Handler<Tick> for BookHandler<T> {
     #[inline]
     fn process(&mut self, tick: &Tick, _: &Context) {
+        self.apply(tick);
+    }
+
+    fn on_gap(&mut self, symbol: SymbolId, _missed: u64) {
+        self.lose_trust(symbol);
+    }
+
+    fn on_feed_gap(&mut self, _missed: u64) {
+        let symbols: Vec<_> = self.books().map(|(symbol, _)| symbol).collect();
+        symbols.into_iter().for_each(|symbol| self.lose_trust(symbol));
+    }
+}
+
+impl<T: FnMut(&Bbo) + Send + 'static> BookHandler<T> {
+    /// Applies a message to its symbol's book: what [`process`](Handler::process) does, for who has no pipeline.
+    #[inline]
+    pub fn apply(&mut self, tick: &Tick) {
         self.messages += 1;
         if self.messages.is_multiple_of(COUNT_EVERY) {
             self.count();
@@ -328,17 +345,6 @@ impl<T: FnMut(&Bbo) + Send + 'static> Handler<Tick> for BookHandler<T> {
         self.tell(tick);
     }
 
-    fn on_gap(&mut self, symbol: SymbolId, _missed: u64) {
-        self.lose_trust(symbol);
-    }
-
-    fn on_feed_gap(&mut self, _missed: u64) {
-        let symbols: Vec<_> = self.books().map(|(symbol, _)| symbol).collect();
-        symbols.into_iter().for_each(|symbol| self.lose_trust(symbol));
-    }
-}
-
-impl<T: FnMut(&Bbo) + Send + 'static> BookHandler<T> {
     /// A message that tells all there is: a quote, or the end of a picture, if nothing of the picture was lost.
     #[cold]
     fn see_whole(&mut self, tick: &Tick) {
