@@ -13,6 +13,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use plimsoll::Symbols;
 use plimsoll::source::capture::{CaptureConfig, CaptureSource};
+use plimsoll::source::databento::{DbnConfig, DbnSource};
 use plimsoll::source::itch::{ItchConfig, ItchDecoder, ItchFile};
 use plimsoll::source::mold::{ArbiterConfig, LineConfig, MoldConfig, MoldSource};
 use plimsoll::source::rows::{Role, RowsSource};
@@ -35,6 +36,8 @@ pub(crate) enum Kind {
     Mold,
     /// A capture of such packets: pcap or pcapng
     Pcap,
+    /// A file in Databento Binary Encoding: trades, mbp-1, bbo, mbo, definition
+    Dbn,
     /// Trades and quotes as rows of CSV, with a header
     Csv,
     /// Trades and quotes as JSON objects, one a line
@@ -48,6 +51,7 @@ impl Kind {
             Self::Itch => "itch",
             Self::Mold => "mold",
             Self::Pcap => "pcap",
+            Self::Dbn => "dbn",
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
         }
@@ -59,6 +63,7 @@ impl Kind {
             Self::Asx => &["input", "pace"],
             Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
             Self::Pcap => &["input", "pace", "ports", "window", "prefix", "day", "zone", "orders_max"],
+            Self::Dbn => &["input", "pace", "prefix", "orders_max"],
             Self::Csv => &[
                 "input",
                 "pace",
@@ -244,6 +249,7 @@ impl FeedSection {
                 let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
                 Box::new(MoldSource::new(self.mold(on_malformed), decoder)?)
             }
+            Kind::Dbn => Box::new(DbnSource::open(input()?, Arc::clone(symbols), self.dbn(on_malformed))?),
             Kind::Csv | Kind::Ndjson => {
                 let config = self.rows(kind == Kind::Csv, on_malformed).map_err(wrong)?;
                 Box::new(RowsSource::open(input()?, Arc::clone(symbols), config)?)
@@ -307,6 +313,11 @@ impl FeedSection {
         }
         config.arbiter = self.arbiter();
         config
+    }
+
+    fn dbn(&self, on_malformed: OnMalformed) -> DbnConfig {
+        let orders_max = self.orders_max.unwrap_or(DbnConfig::default().orders_max);
+        DbnConfig { orders_max, prefix: self.prefix.clone().unwrap_or_default(), on_malformed }
     }
 
     fn capture(&self, on_malformed: OnMalformed) -> CaptureConfig {

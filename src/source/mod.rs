@@ -9,7 +9,7 @@ mod burst;
 pub mod capture;
 mod counters;
 #[cfg(feature = "feeds")]
-mod databento;
+pub mod databento;
 mod error;
 #[cfg(feature = "feeds")]
 mod input;

@@ -7,7 +7,7 @@ use hashbrown::hash_map::Entry;
 
 use crate::message::SymbolId;
 use crate::price::Price;
-use crate::tick::Side;
+use crate::tick::{Side, Tick, flags};
 
 /// A displayed order: 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +63,7 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
         buckets * (size_of::<(K, Order)>() as u64 + 1)
     }
 
-    /// Adds an order, in place of one of the same key; `false` when the table is full.
-    pub(super) fn insert(&mut self, key: K, order: Order) -> bool {
-        self.put(key, order) != Put::Full
-    }
-
-    /// The same, and says what was there.
+    /// Adds an order, in place of one of the same key.
     #[inline]
     pub(super) fn put(&mut self, key: K, order: Order) -> Put {
         let is_full = self.orders.len() >= self.max;
@@ -102,10 +97,6 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
         self.orders.remove(&key)
     }
 
-    pub(super) fn get(&self, key: K) -> Option<Order> {
-        self.orders.get(&key).copied()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.orders.len()
     }
@@ -119,9 +110,18 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
         self.orders.retain(|key, order| !remove(key, order));
     }
 
-    /// All orders, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (K, Order)> {
-        self.orders.iter().map(|(key, order)| (*key, *order))
+    /// Shows the books of these symbols, which are ascending, as a [picture](crate::flags::SNAPSHOT): each is cleared, then come all orders, and then
+    /// each is complete. Event time and sequence are left open.
+    pub(super) fn picture(&self, symbols: &[SymbolId], mut push: impl FnMut(Tick)) {
+        let nothing = (Price::ZERO, 0);
+        let mark =
+            |symbol: &SymbolId, flags| Tick { flags, ..Tick::order(*symbol, 0, Side::Unknown, nothing, nothing) };
+        symbols.iter().for_each(|symbol| push(mark(symbol, flags::CLEAR | flags::SNAPSHOT)));
+        for order in self.orders.values().filter(|order| symbols.binary_search(&order.symbol()).is_ok()) {
+            let tick = Tick::order(order.symbol(), 0, order.side(), (order.price, order.size.into()), nothing);
+            push(Tick { flags: flags::SNAPSHOT, ..tick });
+        }
+        symbols.iter().for_each(|symbol| push(mark(symbol, flags::SNAPSHOT | flags::SNAPSHOT_END)));
     }
 }
 
@@ -180,6 +180,11 @@ mod tests {
         Order::new(SymbolId::new(7), Side::Sell, Price::from_billionths(5), size)
     }
 
+    /// Puts an order in; whether there was room.
+    fn put(table: &mut OrderTable<u64>, key: u64, size: u32) -> bool {
+        table.put(key, order(size)) != Put::Full
+    }
+
     #[test]
     fn an_order_is_16_bytes_and_tells_its_symbol_and_side() {
         assert_eq!(size_of::<(u64, Order)>(), 24);
@@ -192,8 +197,8 @@ mod tests {
     fn a_full_table_takes_no_more_and_neither_grows_nor_moves() {
         let mut table = OrderTable::new(1000);
         let room = table.orders.capacity();
-        assert!((0..1000u64).all(|key| table.insert(key, order(1))));
-        assert!(!table.insert(1000, order(1)) && table.insert(999, order(2)));
+        assert!((0..1000u64).all(|key| put(&mut table, key, 1)));
+        assert!(!put(&mut table, 1000, 1) && put(&mut table, 999, 2));
         assert_eq!((table.len(), table.orders.capacity()), (1000, room));
         assert!(OrderTable::<u64>::memory_bytes(1000) >= table.orders.allocation_size() as u64 - 64);
     }
@@ -221,7 +226,7 @@ mod tests {
                 match what {
                     0 => {
                         let fits = model.len() < 12 || model.contains_key(&key);
-                        prop_assert_eq!(table.insert(key, order(size)), fits);
+                        prop_assert_eq!(put(&mut table, key, size), fits);
                         if fits {
                             model.insert(key, size);
                         }

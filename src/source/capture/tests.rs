@@ -192,7 +192,10 @@ fn market() -> Market {
     Market::new(&MarketConfig { seed: 5, messages: 20_000, symbols: 30, ..MarketConfig::default() }).unwrap()
 }
 
-fn play(capture: &[u8], config: CaptureConfig) -> (Vec<Tick>, Vec<(usize, u64)>, Arc<FeedCounters>, Option<String>) {
+/// Ticks; where holes are, and how large; what was counted; and what ended it.
+type Played = (Vec<Tick>, Vec<(usize, u64)>, Arc<FeedCounters>, Option<String>);
+
+fn play(capture: &[u8], config: CaptureConfig) -> Played {
     let decoder = ItchDecoder::new(Arc::default(), ItchConfig { orders_max: 10_000, ..ItchConfig::default() });
     let mut source = CaptureSource::new(reader(capture).unwrap(), config, decoder, Arc::default());
     let (mut ticks, mut gaps, mut burst) = (Vec::new(), Vec::new(), Burst::new());

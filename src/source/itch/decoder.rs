@@ -425,18 +425,7 @@ impl Decode for ItchDecoder {
         let at = self.last;
         // Other symbols are another feed's.
         let mine: Vec<_> = self.symbols_known().into_iter().filter(|symbol| symbols.contains(*symbol)).collect();
-        let nothing = |symbol| Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING);
-        for symbol in &mine {
-            at.push(burst, Tick { flags: flags::CLEAR | flags::SNAPSHOT, ..nothing(*symbol) });
-        }
-        for (_, order) in self.orders.iter().filter(|(_, order)| mine.binary_search(&order.symbol()).is_ok()) {
-            let gained = (order.price, order.size.into());
-            let tick = Tick::order(order.symbol(), 0, order.side(), gained, NOTHING);
-            at.push(burst, Tick { flags: flags::SNAPSHOT, ..tick });
-        }
-        for symbol in mine {
-            at.push(burst, Tick { flags: flags::SNAPSHOT | flags::SNAPSHOT_END, ..nothing(symbol) });
-        }
+        self.orders.picture(&mine, |tick| at.push(burst, tick));
         true
     }
 

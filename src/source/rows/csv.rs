@@ -6,7 +6,7 @@ use super::fields::{Fields, Role};
 /// Cuts a line into fields: RFC 4180, section 2.
 #[derive(Debug)]
 pub(super) struct Cutter {
-    core: csv_core::Reader,
+    core: Box<csv_core::Reader>,
     text: Vec<u8>,
     ends: Vec<usize>,
     count: usize,
@@ -15,7 +15,7 @@ pub(super) struct Cutter {
 
 impl Cutter {
     pub(super) fn new(delimiter: u8) -> Self {
-        let core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+        let core = Box::new(csv_core::ReaderBuilder::new().delimiter(delimiter).build());
         Self { core, text: Vec::new(), ends: Vec::new(), count: 0, delimiter }
     }
 

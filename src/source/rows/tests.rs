@@ -144,7 +144,7 @@ fn malformed_rows_stop_the_stream_with_line_column_and_value_or_are_skipped() {
     let objects = [
         ("[1]", "invalid type: sequence, expected an object"),
         (r#"{"symbol":"A","ts":1,"price":true}"#, "price is neither a text nor a number (column 34)"),
-        (r#"{"symbol":"A","ts":1,"ts":2}"#, "ts is there twice (column 26)"),
+        (r#"{"symbol":"A","ts":1,"ts":2}"#, "ts is there twice (column 25)"),
         (r#"{"symbol":"A"} x"#, "trailing characters (column 16)"),
         (r#"{"symbol":"A","ts":1,"price":1e3,"size":1}"#, "price: \"1e3\": not a price: not a decimal number"),
     ];
