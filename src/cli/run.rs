@@ -82,6 +82,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
     }
+    for feed in feeds.iter().filter(|feed| !feed.listening.is_empty()) {
+        let addresses: Vec<_> = feed.listening.iter().map(|address| address.to_string()).collect();
+        let _ = writeln!(io::stderr(), "feed {} listens on {}", feed.name, addresses.join(" and "));
+    }
     if let (Some(spill), Some(recovery)) = (&spill, pipeline.recovery()) {
         let _ = io::stderr().write_all(spilling::found(&spill.dir, recovery).as_bytes());
     }

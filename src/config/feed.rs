@@ -224,6 +224,8 @@ pub(crate) struct Feed {
     pub(crate) name: String,
     pub(crate) source: Box<dyn Source>,
     pub(crate) pace: Pace,
+    /// Where it listens, if it does.
+    pub(crate) listening: Vec<SocketAddr>,
 }
 
 impl FeedSection {
@@ -240,6 +242,7 @@ impl FeedSection {
         }
         let input = || self.input.as_deref().ok_or_else(|| wrong("it has no input; give a file's path".to_owned()));
         let on_malformed = self.on_malformed.unwrap_or_default();
+        let mut listening = Vec::new();
         let source: Box<dyn Source> = match kind {
             Kind::Asx => Box::new(AsxSource::open(input()?, symbols, on_malformed)?),
             Kind::Mold => {
@@ -247,7 +250,9 @@ impl FeedSection {
                     return Err(wrong("it has no lines; give lines, or --listen ADDR, twice for A and B".to_owned()));
                 }
                 let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
-                Box::new(MoldSource::new(self.mold(on_malformed), decoder)?)
+                let source = MoldSource::new(self.mold(on_malformed), decoder)?;
+                listening = source.local_addresses();
+                Box::new(source)
             }
             Kind::Dbn => Box::new(DbnSource::open(input()?, Arc::clone(symbols), self.dbn(on_malformed))?),
             Kind::Csv | Kind::Ndjson => {
@@ -261,7 +266,7 @@ impl FeedSection {
             Kind::Itch => Box::new(ItchFile::open(input()?, self.itch(symbols, 0).map_err(wrong)?, on_malformed)?),
         };
         let pace = self.pace.map_or(Pace::Max, |pace| pace.0);
-        Ok(Feed { name: self.title(number), source, pace })
+        Ok(Feed { name: self.title(number), source, pace, listening })
     }
 
     /// The feed's name, or its kind and number.
