@@ -291,8 +291,8 @@ impl Decoder {
 
 /// The record as what it says that it is.
 fn get<'a, T: dbn::HasRType<Header = dbn::RecordHeader>>(record: &RecordRef<'a>) -> Result<&'a T> {
-    let kind = record.header().rtype;
-    record.get::<T>().ok_or_else(|| Malformed { kind: name(kind), reason: "it is too short".to_owned() })
+    // Not `get`, which panics when the record is too short.
+    record.try_get::<T>().map_err(|_| malformed("it is not as long as one of its type is".to_owned()))
 }
 
 /// What a kind of record is called.

@@ -263,6 +263,12 @@ fn malformed_records_stop_the_stream_with_offset_and_type_or_are_left_out() {
         size_of::<TradeMsg>() - 1
     );
     assert_eq!((found.len(), error.unwrap()), (1, reason));
+    // A record is one, by its length, but too short for its type.
+    let mut short = bytes.clone();
+    short[begin] -= 2;
+    let (found, _, error) = read(&short, OnMalformed::Stop);
+    let reason = format!("d.dbn: at byte {begin}: DBN mbp-0: it is not as long as one of its type is");
+    assert_eq!((found.len(), error.unwrap()), (1, reason));
     let mut endless = bytes.clone();
     endless[begin] = 0;
     let (found, _, error) = read(&endless, OnMalformed::Stop);
