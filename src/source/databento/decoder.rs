@@ -84,20 +84,24 @@ impl Decoder {
     /// Decodes the record of this number.
     pub(super) fn decode(&mut self, record: RecordRef<'_>, sequence: u64, burst: &mut Burst) -> Result<()> {
         let kind = record.header().rtype;
-        let of = |malformed: Malformed| Malformed { kind: name(kind), ..malformed };
-        let decoded = match kind {
-            rtype::MBO => self.mbo(get::<MboMsg>(&record)?, sequence, burst),
-            rtype::MBP_0 => self.trade(get::<TradeMsg>(&record)?, sequence, burst),
-            rtype::MBP_1 | rtype::TBBO => self.mbp_1(get::<Mbp1Msg>(&record)?, sequence, burst),
-            rtype::BBO_1S | rtype::BBO_1M => self.bbo(get::<BboMsg>(&record)?, sequence, burst),
-            rtype::INSTRUMENT_DEF => self.definition(get::<InstrumentDefMsg>(&record)?, sequence, burst),
+        self.decode_kind(kind, &record, sequence, burst)
+            .map_err(|malformed| Malformed { kind: name(kind), ..malformed })
+    }
+
+    fn decode_kind(&mut self, kind: u8, record: &RecordRef<'_>, sequence: u64, burst: &mut Burst) -> Result<()> {
+        match kind {
+            rtype::MBO => self.mbo(get::<MboMsg>(record)?, sequence, burst),
+            rtype::MBP_0 => self.trade(get::<TradeMsg>(record)?, sequence, burst),
+            rtype::MBP_1 | rtype::TBBO => self.mbp_1(get::<Mbp1Msg>(record)?, sequence, burst),
+            rtype::BBO_1S | rtype::BBO_1M => self.bbo(get::<BboMsg>(record)?, sequence, burst),
+            rtype::INSTRUMENT_DEF => self.definition(get::<InstrumentDefMsg>(record)?, sequence, burst),
             rtype::OHLCV_1S | rtype::OHLCV_1M | rtype::OHLCV_1H | rtype::OHLCV_1D | rtype::OHLCV_EOD => {
-                self.bar(get::<OhlcvMsg>(&record)?, sequence, burst)
+                self.bar(get::<OhlcvMsg>(record)?, sequence, burst)
             }
-            rtype::STATUS => self.status(get::<StatusMsg>(&record)?, sequence, burst),
-            rtype::SYMBOL_MAPPING => self.mapping(get::<SymbolMappingMsg>(&record)?),
+            rtype::STATUS => self.status(get::<StatusMsg>(record)?, sequence, burst),
+            rtype::SYMBOL_MAPPING => self.mapping(get::<SymbolMappingMsg>(record)?),
             rtype::ERROR => {
-                let text = get::<ErrorMsg>(&record)?.err().unwrap_or("not told").to_owned();
+                let text = get::<ErrorMsg>(record)?.err().unwrap_or("not told").to_owned();
                 tracing::warn!(error = text, "the stream has an error record");
                 self.foreign += 1;
                 Ok(())
@@ -106,8 +110,7 @@ impl Decoder {
                 self.foreign += 1;
                 Ok(())
             }
-        };
-        decoded.map_err(of)
+        }
     }
 
     fn at<R: Record>(&mut self, record: &R, receive_ns: u64, sequence: u64, flags: FlagSet) -> Result<At> {
