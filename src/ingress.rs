@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam::utils::{Backoff, CachePadded};
 
 use crate::degradation::published::Published;
-use crate::holes::Holes;
+use crate::holes::{Holes, LastHoles};
 use crate::lane::{Reserved, Sender};
 use crate::ledger::Tally;
 use crate::message::{Message, SymbolId};
@@ -57,6 +57,8 @@ pub struct Ingress<M: Message> {
     offered_total: Arc<CachePadded<Tally>>,
     /// How many unfinished messages a lane may hold for `offer_wait` to go on.
     window: u64,
+    /// Where what is left of `holes` goes at the end.
+    last_holes: LastHoles,
 }
 
 /// The worker, of so many, that a symbol's messages go to: Fibonacci hashing, so that neighbours spread out.
@@ -73,12 +75,24 @@ impl<M: Message> Ingress<M> {
         symbols: Arc<Symbols>,
         offered_total: Arc<CachePadded<Tally>>,
         window: u64,
+        last_holes: LastHoles,
     ) -> Self {
         let holes = Holes::new(symbols.capacity() + 1);
         let feed_gaps = vec![false; lanes.len()].into_boxed_slice();
         let lanes = lanes.into_boxed_slice();
         let open_feed_gaps = 0;
-        Self { lanes, published, symbols, holes, feed_gaps, open_feed_gaps, offered: 0, offered_total, window }
+        Self {
+            lanes,
+            published,
+            symbols,
+            holes,
+            feed_gaps,
+            open_feed_gaps,
+            offered: 0,
+            offered_total,
+            window,
+            last_holes,
+        }
     }
 
     /// Offers a message. Never blocks, allocates or calls the system, except to wake a worker that is parked.
@@ -216,5 +230,9 @@ impl<M: Message> std::fmt::Debug for Ingress<M> {
 impl<M: Message> Drop for Ingress<M> {
     fn drop(&mut self) {
         self.flush();
+        let (lanes, last_holes) = (self.lanes.len(), &self.last_holes);
+        self.holes.drain(|slot, missed| {
+            last_holes.leave(worker_of(SymbolId::new(slot as u32), lanes), slot, missed);
+        });
     }
 }

@@ -40,7 +40,7 @@ const TEN: u64 = 1_412_330_400_000_000_000;
 fn tick(ids: &[SymbolId], i: u64) -> Tick {
     let price = Price::from_billionths(10_000_000_000 + i as i64 * 1_000_000);
     let trade = Tick::trade(ids[i as usize % ids.len()], TEN + i * 1_000_000_000, price, i % 9 + 1);
-    Tick { sequence: i + 1, receive_ns: TEN, side: Side::Buy, flags: 5, ..trade }
+    Tick { sequence: i + 1, receive_ns: TEN, side: Side::Buy, flags: 9, ..trade }
 }
 
 fn open(dir: &Path) -> (SpillLog<Tick>, Vec<SymbolId>) {
@@ -149,7 +149,7 @@ fn dump_prints_messages_as_csv_and_as_json() {
     let header = "worker,sequence,missed,spilled,symbol,kind,event_ns,receive_ns,feed_sequence,price,size,ask_price,ask_size,side,flags";
     assert_eq!(lines[0], header);
     assert!(lines[11].starts_with("0,10,1,20"), "{}", lines[11]);
-    let rest = "Z,QAN,trade,1412330410000000000,1412330400000000000,11,10.01,2,0,0,buy,5";
+    let rest = "Z,QAN,trade,1412330410000000000,1412330400000000000,11,10.01,2,0,0,buy,9";
     assert!(lines[11].ends_with(rest), "{}", lines[11]);
 
     let outcome = look("dump", &dir, &["--format", "ndjson", "--symbol", "XYZ", "--limit", "3", "--worker", "0"]);

@@ -96,6 +96,7 @@ fn check_with_spill(plan: &Plan) -> Result<(), TestCaseError> {
     prop_assert_eq!((rest.ledger.recovered, rest.ledger.replayed), (ledger.spill_pending, ledger.spill_pending));
     for (handler, more) in finished.handlers.iter_mut().zip(rest.handlers) {
         prop_assert_eq!(more.wrong, None);
+        handler.events.push(Event::End);
         handler.events.extend(more.events);
     }
     let by_symbol: Vec<_> = answers.into_iter().map(|a| a.by_symbol).collect();

@@ -32,7 +32,8 @@ pub trait Handler<M: Message>: Send + 'static {
     fn process(&mut self, message: &M, context: &Context);
 
     /// `missed` messages of `symbol` were offered and will not come: shed by policy, refused at the gate, or
-    /// turned away from a full lane. Called once, before the symbol's next processed message of the same producer.
+    /// turned away from a full lane. Called once, before the symbol's next processed message of the same producer; and if there is none, at
+    /// the end. What is left in the spill log by then is no hole.
     fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
         let _ = (symbol, missed);
     }

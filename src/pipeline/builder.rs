@@ -17,6 +17,7 @@ use super::{Pipeline, WorkerNews};
 use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
 use crate::handler::{BookCounters, Handler};
+use crate::holes::LastHoles;
 use crate::ingress::Ingress;
 use crate::lane::{WaitStrategy, Waker};
 use crate::ledger::{Counters, Tally, WorkerCounters};
@@ -279,11 +280,13 @@ impl PipelineBuilder {
             None => Spilling::none(self.workers),
         };
         let mut lanes = Lanes::new(self.workers);
+        let last_holes = LastHoles::new(self.workers);
         let mut ingresses = Vec::with_capacity(self.producers);
         for offered in &offered {
             let senders = lanes.open_to_all(&wakers, capacity, self.prefault)?;
             let (published, symbols) = (Arc::clone(&published), Arc::clone(&self.symbols));
-            ingresses.push(Ingress::new(senders, published, symbols, Arc::clone(offered), window));
+            let offered = Arc::clone(offered);
+            ingresses.push(Ingress::new(senders, published, symbols, offered, window, last_holes.clone()));
         }
         ingresses.reverse(); // handed out from the end
         let counters = Arc::new(Counters { workers, lanes: lanes.counters, offered, spill: spilling.stats });
@@ -319,6 +322,7 @@ impl PipelineBuilder {
                 published: Arc::clone(&published),
                 counters: Arc::clone(&counters.workers[id]),
                 overflow,
+                last_holes: last_holes.clone(),
                 waker,
                 wait: self.wait,
             };

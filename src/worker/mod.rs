@@ -21,10 +21,10 @@ use crossbeam::utils::CachePadded;
 use crate::degradation::published::{PolicyReader, Published};
 use crate::degradation::{DegradationLevel, Policy, ShedReason, Verdict};
 use crate::handler::{Context, Handler};
-use crate::holes::Holes;
+use crate::holes::{Holes, LastHoles};
 use crate::lane::{Chunk, Receiver, WaitStrategy, Waiter, Waker};
 use crate::ledger::WorkerCounters;
-use crate::message::{Message, wall_clock_ns};
+use crate::message::{Message, SymbolId, wall_clock_ns};
 use crate::spill::Replayed;
 use crate::symbols::{Symbols, TierTable};
 
@@ -46,6 +46,7 @@ pub(crate) struct WorkerParts<M: Message> {
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Arc<CachePadded<WorkerCounters>>,
     pub(crate) overflow: Overflow<M>,
+    pub(crate) last_holes: LastHoles,
     pub(crate) waker: Arc<Waker>,
     pub(crate) wait: WaitStrategy,
 }
@@ -56,7 +57,7 @@ impl<M: Message> WorkerParts<M> {
     /// If the handler panics, the gate is shut for good, `report` is told what the panic said, and what the worker
     /// still gets is shed as [`ShedReason::WorkerFailed`]; what is in the spill log stays there.
     pub(crate) fn run<H: Handler<M>>(self, handler: &mut H, report: impl FnOnce(String)) {
-        let Self { id, mut receivers, symbols, published, counters, overflow, waker, wait } = self;
+        let Self { id, mut receivers, symbols, published, counters, overflow, last_holes, waker, wait } = self;
         let mut waiter = Waiter::new(wait, &waker);
         let progress = Progress { lane: Cell::new(0), done: Cell::new(0) };
         let mut desk = Desk {
@@ -70,8 +71,10 @@ impl<M: Message> WorkerParts<M> {
             progress: &progress,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut serving = Serving { desk: &mut desk, handler };
+            let mut serving = Serving { desk: &mut desk, handler: &mut *handler };
             serve(&mut receivers, &mut waiter, &counters, &progress, &mut serving);
+            last_holes.take(id).into_iter().for_each(|(slot, missed)| desk.holes.add(slot, missed));
+            desk.tell_holes(handler);
         }));
         desk.overflow.settle(&counters);
         if let Err(panic) = outcome {
@@ -269,6 +272,16 @@ impl<M: Message> Desk<'_, M> {
         } else {
             self.decide_each::<H, ENRICH>(handler, chunk, policy, context, tally);
         }
+    }
+
+    /// Tells of the holes of symbols that had no further message.
+    #[cold]
+    fn tell_holes<H: Handler<M>>(&mut self, handler: &mut H) {
+        let counters = self.counters;
+        self.holes.drain(|slot, missed| {
+            counters.gaps.add(1);
+            handler.on_gap(SymbolId::new(slot as u32), u64::from(missed));
+        });
     }
 
     /// The same, whatever the weather.
