@@ -16,6 +16,32 @@
 //! prefault = false
 //! verdicts = "default"          # or "critical_only"
 //!
+//! [[feed]]                      # one table a feed; which keys mean something, its kind says
+//! kind = "mold"                 # or "itch", "pcap", "dbn", "csv", "ndjson", "asx"
+//! name = "nasdaq"               # in metrics and the ledger; else the kind, and from the second feed on its number
+//! on_malformed = "stop"         # or "skip"
+//! prefix = ""                   # before every symbol's name
+//! day = "2026-01-30"            # itch, mold, pcap: of times since midnight; mold: today
+//! zone = "America/New_York"     # of that day; csv, ndjson: of local times
+//! orders_max = 7_340_032        # itch, mold, pcap, dbn: of the order table
+//! lines = [{ listen = "233.54.12.111:26477", interface = "10.1.0.7", source = "206.200.43.72" }]  # mold; IPv6: interface_index
+//! rerequest = "10.1.0.9:26477"  # mold
+//! window = "10ms"               # mold, pcap: how long a hole is waited for
+//! receive_buffer = "8MiB"       # mold
+//!
+//! [[feed]]
+//! kind = "csv"
+//! input = "trades.csv.gz"       # all but mold; "-" is standard input
+//! pace = "max"                  # all but mold; or "realtime", "x10", "50000/s"
+//! ports = [26400, 26401]        # pcap: UDP ports of the lines; else all UDP is the feed's
+//! columns = { price = "Px" }    # csv, ndjson: names of columns that are not called as what they mean
+//! header = ["ts", "price"]      # csv: names of all columns, if the file does not have them
+//! delimiter = ";"               # csv
+//! time = "ns"                   # csv, ndjson: or us, ms, s, rfc3339, or a pattern of strptime(3), with zone
+//! date = "%d/%m/%Y"             # csv, ndjson: pattern of the date's own column
+//! symbol = "BHP"                # csv, ndjson: of rows that name none
+//! rows = "trades"               # csv, ndjson: or "quotes"; else a row with a price is a trade
+//!
 //! [spill]                       # where overflow goes; without it, overflow is shed
 //! dir = "/var/spool/plimsoll"
 //! segment_bytes = "64MiB"       # sizes: a number of bytes, or one with KiB, MiB, GiB or TiB

@@ -1,4 +1,4 @@
-//! `plimsoll run`: feeds through the pipeline, into bars.
+//! `plimsoll run`: feeds through the pipeline, into bars and books.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,18 +16,19 @@ use super::signal::StopFlag;
 use super::{CliError, feeds, spilling, summary};
 use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
 
-/// Process a recorded feed into bars.
+/// Run feeds into bars, best bids and offers, and books.
 ///
-/// Merges the feed's files by time, runs them through the pinned workers under the live cascade, and accounts for every
-/// message. Ctrl-C ends the feed, finishes what was accepted, and still writes all results; a second Ctrl-C ends at once.
+/// Runs what the feeds bring through the pinned workers under the live cascade, and accounts for every
+/// message. Ctrl-C ends the feeds, finishes what was accepted, and still writes all results; a second Ctrl-C ends at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  plimsoll run --format asx --input ticks/ --bars bars.csv
-  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --metrics 127.0.0.1:9100
-  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --spill /var/spool/plimsoll")]
+  plimsoll run --format itch --input day.itch.gz --bars bars.csv --bbo bbo.csv
+  plimsoll run --format pcap --input day.pcap --port 26400 --port 26401 --pace realtime --bars bars.csv
+  plimsoll run --format mold --listen 233.54.12.111:26477 --listen 233.49.196.111:26477 --bbo /dev/stdout
+  plimsoll run --format csv --input - --column price=Px --time rfc3339 --bars bars.csv
+  plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --spill /var/spool/plimsoll
+  plimsoll run --config plimsoll.toml --ledger ledger.json --metrics 127.0.0.1:9100")]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    feed: FeedFlags,
     /// Worker threads [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -46,6 +47,8 @@ pub(crate) struct Arguments {
     /// Thresholds, tiers and more; flags override it
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    feed: FeedFlags,
     #[command(flatten)]
     results: ResultFlags,
     #[command(flatten)]

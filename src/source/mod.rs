@@ -1,6 +1,19 @@
 //! Where ticks come from: feeds, and the pump that moves their ticks into a pipeline.
 //!
-//! A feed is a [`Source`]; an embedder brings its own by implementing that trait. Those that ship with the crate:
+//! A feed is a [`Source`]; an embedder brings its own by implementing that trait, or [`Decode`] for the messages that MoldUDP64,
+//! files and captures carry. Those that ship with the crate, with the feature `feeds`:
+//!
+//! | | |
+//! | --- | --- |
+//! | `itch` | NASDAQ TotalView-ITCH 5.0, from files |
+//! | `mold` | MoldUDP64 over UDP: lines arbitrated, holes asked for again |
+//! | `capture` | the same from pcap and pcapng |
+//! | `databento` | Databento Binary Encoding |
+//! | `rows` | trades and quotes as CSV or NDJSON |
+//! | `AsxSource` | a directory of recorded ASX ticks, whose files are rows |
+//!
+//! Each says what it is like ([`Facts`]) and counts what happens ([`FeedCounters`]). [`Rebuild`] shows books anew that have lost
+//! messages.
 
 #[cfg(feature = "feeds")]
 mod asx;
