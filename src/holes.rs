@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Holes of producers that are gone, for the workers to tell of at their end: by worker, slots and how many messages were missed. Locked
 /// when a producer goes, and when a worker ends.
 #[derive(Clone, Debug)]
-pub(crate) struct LastHoles(Arc<[Mutex<Vec<(usize, u32)>>]>);
+pub(crate) struct LastHoles(Arc<[Mutex<Left>]>);
+
+/// Slots, and how many messages each has missed.
+type Left = Vec<(usize, u32)>;
 
 impl LastHoles {
     pub(crate) fn new(workers: usize) -> Self {
@@ -16,7 +19,7 @@ impl LastHoles {
         self.0[worker].lock().unwrap_or_else(PoisonError::into_inner).push((slot, missed));
     }
 
-    pub(crate) fn take(&self, worker: usize) -> Vec<(usize, u32)> {
+    pub(crate) fn take(&self, worker: usize) -> Left {
         std::mem::take(&mut *self.0[worker].lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -56,13 +56,13 @@ use std::sync::Arc;
 /// A stream of ticks, in bursts.
 ///
 /// A burst is what arrived together: the packets of one system call, or the next few hundred records of a file. The
-/// [`pump`] flushes the ingress at its end, so that nobody waits for a block to fill up.
+/// [`pump()`] flushes the ingress at its end, so that nobody waits for a block to fill up.
 pub trait Source: Send {
     /// Adds what comes next to `burst`, which is empty.
     ///
     /// Ticks carry their event time and their sequence. The receive time is set by a feed that cannot wait and knows it
     /// better than the pump, which sets it where it is 0. A recorded feed may give the recorded receive time, by which
-    /// it is then played; see [`pump`].
+    /// it is then played; see [`pump()`].
     ///
     /// A feed that cannot wait comes back at least every 50 ms, with [`Flow::Idle`] if there was nothing.
     ///

@@ -29,7 +29,7 @@ pub struct CaptureConfig {
 /// MoldUDP64 packets of a capture, decoded by `D`.
 ///
 /// All lines that the capture has are arbitrated as they would have been [live](super::mold::MoldSource). The receive time of a
-/// tick is when its packet was captured, by which the [`pump`](super::pump) plays it. Sessions follow each other, until the
+/// tick is when its packet was captured, by which the [`pump`](super::pump()) plays it. Sessions follow each other, until the
 /// capture ends.
 #[derive(Debug)]
 pub struct CaptureSource<D> {
