@@ -26,6 +26,7 @@
 //! orders_max = 7_340_032        # itch, mold, pcap, dbn: of the order table
 //! lines = [{ listen = "233.54.12.111:26477", interface = "10.1.0.7", source = "206.200.43.72" }]  # mold; IPv6: interface_index
 //! rerequest = "10.1.0.9:26477"  # mold
+//! request_timeout = "500ms"     # mold: since the first request, or the last answer that brought something
 //! window = "10ms"               # mold, pcap: how long a hole is waited for
 //! receive_buffer = "8MiB"       # mold
 //!

@@ -6,7 +6,7 @@ mod support;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plimsoll::market::{Market, MarketConfig};
@@ -22,11 +22,14 @@ struct Feed {
     market: Market,
     decoder: ItchDecoder,
     sequence: u64,
+    /// Bursts so far.
+    bursts: Arc<AtomicU64>,
     counters: Arc<FeedCounters>,
 }
 
 impl Source for Feed {
     fn next_burst(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
+        self.bursts.fetch_add(1, Ordering::Relaxed);
         for _ in 0..100 {
             let Some(message) = self.market.next_message() else { return Ok(Flow::End) };
             self.sequence += 1;
@@ -57,7 +60,9 @@ fn books_that_lost_messages_to_shedding_are_rebuilt_when_it_is_calm_again() {
     let symbols = Arc::new(Symbols::new(tiers, Symbols::DEFAULT_CAPACITY));
     let itch = ItchConfig { orders_max: 20_000, ..ItchConfig::default() };
     let decoder = ItchDecoder::new(Arc::clone(&symbols), itch);
-    let feed = Feed { market: Market::new(&config).unwrap(), decoder, sequence: 0, counters: Arc::default() };
+    let bursts = Arc::new(AtomicU64::new(0));
+    let market = Market::new(&config).unwrap();
+    let feed = Feed { market, decoder, sequence: 0, bursts: Arc::clone(&bursts), counters: Arc::default() };
     let truth = {
         let mut market = Market::new(&config).unwrap();
         while market.next_message().is_some() {}
@@ -79,38 +84,41 @@ fn books_that_lost_messages_to_shedding_are_rebuilt_when_it_is_calm_again() {
     let calm = Arc::clone(&is_calm);
     let mut source = Rebuild::new(feed, Arc::clone(&stale), Duration::ZERO, move || calm.load(Ordering::Acquire));
     let quiet = || wait_until("an empty lane", || pipeline.ledger().in_flight == 0);
-    let mut looks = 0;
+    let mut stage = 0;
     let end = pump(&mut source, &mut ingress, Pace::Max, || {
-        looks += 1;
-        match looks {
+        match (stage, bursts.load(Ordering::Relaxed)) {
             // All but the critical is shed for a while, and pictures are not asked for.
-            200 => {
+            (0, 200..) => {
                 is_calm.store(false, Ordering::Release);
                 quiet();
                 assert!(stale.is_empty(), "nothing was lost yet");
                 lag.reach(&pipeline, DegradationLevel::Aggressive);
             }
-            350 => {
+            (1, 350..) => {
                 quiet();
                 lag.reach(&pipeline, DegradationLevel::Normal);
             }
             // Who has had a message since is known to be stale.
-            450 => {
+            (2, 450..) => {
                 quiet();
                 assert!(stale.len() > 20, "{} symbols are stale", stale.len());
                 is_calm.store(true, Ordering::Release);
             }
             // Each burst is waited for from here on, so that a picture is there before it is asked for again.
-            451.. => quiet(),
-            _ => {}
+            (3, _) => {
+                quiet();
+                return ControlFlow::Continue(());
+            }
+            _ => return ControlFlow::Continue(()),
         }
+        stage += 1;
         ControlFlow::Continue(())
     });
     end.unwrap();
     drop(ingress);
     let finished = pipeline.join().unwrap();
     finished.ledger.check().unwrap();
-    assert!(finished.ledger.shed > 1000, "{:?}", finished.ledger);
+    assert!(finished.ledger.shed > 10_000, "{:?}", finished.ledger);
 
     let books = &finished.handlers[0];
     let (mut fresh, mut were_stale) = (0, 0);

@@ -136,21 +136,17 @@ fn rows_come_from_standard_input_too() {
 }
 
 /// Runs a feed on two lines of the loopback, and sends a day there. The results, and what the sender said.
-fn over_udp(more: &[&str], sender: &[&str]) -> (Results, String) {
+///
+/// What has not come is waited for so long that no stall of the machine makes it a hole.
+fn over_udp(more: &str, sender: &[&str]) -> (Results, String) {
     let dir = TempDir::new().unwrap();
-    let lines = [
-        "--format",
-        "mold",
-        "--day",
-        "1970-01-01",
-        "--zone",
-        "UTC",
-        "--listen",
-        "127.0.0.1:0",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let arguments = Results::arguments(dir.path(), &[&lines[..], more].concat());
+    let config = dir.path().join("plimsoll.toml");
+    let lines = "[{ listen = \"127.0.0.1:0\" }, { listen = \"127.0.0.1:0\" }]";
+    let feed = format!(
+        "[[feed]]\nkind = \"mold\"\nday = \"1970-01-01\"\nzone = \"UTC\"\nwindow = \"1s\"\nlines = {lines}\n{more}"
+    );
+    fs::write(&config, feed).unwrap();
+    let arguments = Results::arguments(dir.path(), &["--config", config.to_str().unwrap()]);
     let mut child = Command::new(cargo_bin!("plimsoll"))
         .args(arguments)
         .stdout(Stdio::piped())
@@ -190,8 +186,10 @@ fn one_day_is_the_same_over_bad_lines_with_a_server_that_sends_again() {
     let server = free_address();
     let bad =
         ["--loss", "0.01", "--duplicates", "0.01", "--reorder", "0.01", "--lag-b", "2ms", "--loss-everywhere", "0.001"];
-    let (results, said) =
-        over_udp(&["--rerequest", &server], &[&bad[..], &["--rerequest", &server, "--linger", "3s"]].concat());
+    let (results, said) = over_udp(
+        &format!("rerequest = {server:?}\nrequest_timeout = \"60s\"\n"),
+        &[&bad[..], &["--rerequest", &server, "--linger", "3s"]].concat(),
+    );
     let count = |name: &str| results.count("mold", name);
     assert_eq!((count("messages"), count("missed"), count("gaps")), (MESSAGES, 0, 0), "{said}");
     assert!(count("recovered") > 0 && count("duplicates") > 30_000, "{}", results.outcome.out);
@@ -201,7 +199,7 @@ fn one_day_is_the_same_over_bad_lines_with_a_server_that_sends_again() {
 #[test]
 fn what_no_line_brings_is_announced_and_makes_books_stale() {
     let (results, said) =
-        over_udp(&[], &["--loss", "0.01", "--duplicates", "0.01", "--lag-b", "2ms", "--loss-everywhere", "0.001"]);
+        over_udp("", &["--loss", "0.01", "--duplicates", "0.01", "--lag-b", "2ms", "--loss-everywhere", "0.001"]);
     let count = |name: &str| results.count("mold", name);
     let nowhere = said.lines().find_map(|line| line.strip_prefix("on no line")).unwrap();
     let nowhere: u64 = nowhere.split(" messages").next().unwrap().replace(' ', "").parse().unwrap();

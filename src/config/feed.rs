@@ -79,7 +79,17 @@ impl Kind {
                 "rows",
             ],
             Self::Ndjson => &["input", "pace", "prefix", "columns", "time", "date", "day", "zone", "symbol", "rows"],
-            Self::Mold => &["lines", "rerequest", "window", "receive_buffer", "prefix", "day", "zone", "orders_max"],
+            Self::Mold => &[
+                "lines",
+                "rerequest",
+                "request_timeout",
+                "window",
+                "receive_buffer",
+                "prefix",
+                "day",
+                "zone",
+                "orders_max",
+            ],
         }
     }
 }
@@ -101,6 +111,7 @@ pub(crate) struct FeedSection {
     pub(crate) rerequest: Option<SocketAddr>,
     pub(crate) ports: Vec<u16>,
     pub(crate) window: Option<TimeText>,
+    pub(crate) request_timeout: Option<TimeText>,
     pub(crate) receive_buffer: Option<Bytes>,
     pub(crate) columns: BTreeMap<Role, String>,
     pub(crate) header: Vec<String>,
@@ -291,6 +302,7 @@ impl FeedSection {
             ("rerequest", self.rerequest.is_some()),
             ("ports", !self.ports.is_empty()),
             ("window", self.window.is_some()),
+            ("request_timeout", self.request_timeout.is_some()),
             ("receive_buffer", self.receive_buffer.is_some()),
             ("columns", !self.columns.is_empty()),
             ("header", !self.header.is_empty()),
@@ -332,7 +344,9 @@ impl FeedSection {
     fn arbiter(&self) -> ArbiterConfig {
         let default = ArbiterConfig::default();
         let window = self.window.map_or(default.window, |TimeText(window)| Duration::from_nanos(window.get()));
-        ArbiterConfig { window, ..default }
+        let request_timeout = self.request_timeout.map(|TimeText(timeout)| Duration::from_nanos(timeout.get()));
+        let request_timeout = request_timeout.unwrap_or(default.request_timeout);
+        ArbiterConfig { window, request_timeout, ..default }
     }
 
     /// The decoder of an ITCH feed; `midnight_ns`: where no day is given.
