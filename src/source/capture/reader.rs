@@ -12,7 +12,7 @@ use crate::source::{FeedCounters, Input, Offset, SourceError};
 /// What is read at once, and the longest block that is read without making room for it.
 const BUFFER: usize = 1 << 18;
 /// The longest block that is read at all.
-const BLOCK_MAX: usize = 16 << 20;
+const BLOCK_MAX: usize = 4 << 20;
 /// Interfaces of a section, at most.
 const INTERFACES_MAX: usize = 1 << 12;
 const NS_PER_S: u64 = 1_000_000_000;

@@ -124,7 +124,7 @@ fn what_is_no_capture_or_a_damaged_one_is_told_with_the_frame() {
     let endless = pcap(0xa1b2_c3d4, false, 1, &[(1, 0, &vec![0; 17 << 20], 3)]);
     assert_eq!(
         error(&endless),
-        "c.pcap: at packet 1: capture block: it is longer than 16777216 bytes, which no frame is"
+        "c.pcap: at packet 1: capture block: it is longer than 4194304 bytes, which no frame is"
     );
     let long = pcap(0xa1b2_c3d4, false, 1, &[(1, 0, &vec![7; 2 << 20], 3)]);
     assert_eq!(frames(&long).0[0].bytes.len(), 2 << 20);
