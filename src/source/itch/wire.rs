@@ -147,6 +147,20 @@ macro_rules! messages {
                 }
             }
 
+            /// Checks type and length, and gives what every message begins with. For who needs the rest of some messages alone: which of them
+            /// it is has not to be decided then.
+            ///
+            /// # Errors
+            /// As [`parse`](Self::parse).
+            #[inline]
+            pub fn head_of(bytes: &'a [u8]) -> Result<&'a Head, WireError> {
+                let &kind = bytes.first().ok_or(WireError::Empty)?;
+                if usize::from(LENGTHS[usize::from(kind)]) != bytes.len() {
+                    return Err(Self::refused(kind, bytes.len()));
+                }
+                Head::ref_from_prefix(bytes).map(|(head, _)| head).map_err(|_| Self::refused(kind, bytes.len()))
+            }
+
             #[cold]
             fn refused(kind: u8, found: usize) -> WireError {
                 match LENGTHS[usize::from(kind)] {
@@ -464,6 +478,8 @@ mod tests {
             let mut bytes = vec![kind; length + 1];
             for found in 1..=length + 1 {
                 let parsed = Message::parse(&bytes[..found]);
+                let head = Message::head_of(&bytes[..found]).map(|head| head.kind);
+                assert_eq!(head, parsed.map(|message| message.head().kind));
                 match parsed {
                     Ok(message) => assert_eq!((found, message.head().kind), (length, kind)),
                     Err(error) => assert_eq!(error, WireError::Length { kind, found, expected: length }),
@@ -473,6 +489,7 @@ mod tests {
             assert_eq!(Message::parse(&bytes).unwrap_err(), WireError::UnknownType(b'z'));
         }
         assert_eq!(Message::parse(&[]).unwrap_err(), WireError::Empty);
+        assert_eq!(Message::head_of(&[]).unwrap_err(), WireError::Empty);
     }
 
     #[test]
