@@ -135,6 +135,17 @@ fn rows_come_from_standard_input_too() {
     assert!(from_input.of_rows() == run("itch", &dir.path().join("d.itch"), &[]).of_rows());
 }
 
+#[test]
+fn a_result_may_go_to_standard_output_and_the_summary_goes_elsewhere_then() {
+    let dir = days(&["d.itch"], &[]);
+    let path = dir.path().join("d.itch");
+    let outcome =
+        plimsoll(&["run", "--format", "itch", "--input", path.to_str().unwrap(), "--pin", "off", "--bbo", "-"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+    assert!(outcome.out == run("itch", &path, &[]).file("bbo.csv"));
+    assert!(outcome.err.contains("balanced: every message is accounted for"));
+}
+
 /// Runs a feed on two lines of the loopback, and sends a day there. The results, and what the sender said.
 ///
 /// What has not come is waited for so long that no stall of the machine makes it a hole.

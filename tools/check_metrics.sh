@@ -15,7 +15,7 @@ for second in $(seq 10 59); do
 done >"$scratch/week/trades/1.csv"
 echo '03/10/2014,10:00:10.000,36.4,36.6,10,10' >"$scratch/week/quotes/1.csv"
 
-"$plimsoll" run --format asx --input "$scratch/week" --bars "$scratch/bars.csv" --pace 5/s \
+"$plimsoll" run --format asx --input "$scratch/week" --bars "$scratch/bars.csv" --bbo "$scratch/bbo.csv" --pace 5/s \
     --metrics 127.0.0.1:0 >"$scratch/out" 2>"$scratch/err" &
 pid=$!
 url=
@@ -28,7 +28,8 @@ done
 python3 -c 'import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())' \
     "$url" >"$scratch/metrics"
 promtool check metrics <"$scratch/metrics"
-for series in k2_degradation_level k2_degradation_transitions_total k2_messages_shed_total; do
+for series in k2_degradation_level k2_degradation_transitions_total k2_messages_shed_total k2_books k2_books_stale_seconds; do
     grep -q "^$series{service=\"k2-platform\",environment=\"dev\",component=\"plimsoll\"" "$scratch/metrics"
 done
+grep -q '^k2_feed_messages_total{.*feed="asx"' "$scratch/metrics"
 echo "promtool accepts $(grep -c '^k2_' "$scratch/metrics") samples of $(grep -c '^# TYPE' "$scratch/metrics") metrics"

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::CliError;
@@ -16,7 +17,12 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
+    /// Begins a file; `-` is standard output.
     pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
+        if path == Path::new("-") {
+            let file = std::io::stdout().as_fd().try_clone_to_owned().map_err(CliError::stdout)?;
+            return Ok(Self { path: path.to_owned(), temporary: None, out: BufWriter::new(file.into()) });
+        }
         // A device, a pipe or a link stays what it is.
         let is_special = path.symlink_metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
         let temporary = (!is_special).then(|| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plimsoll::source::{FeedCount, FeedCounters};
@@ -62,7 +62,7 @@ impl Handler<Tick> for Worker {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Results")]
 pub(crate) struct ResultFlags {
-    /// Where to write the bars, as CSV
+    /// Where to write the bars, as CSV; `-` is standard output for this and the others, and the summary goes to standard error then
     #[arg(long, value_name = "FILE")]
     bars: Option<PathBuf>,
     /// Length of a bar: a number and ns, us, ms, s, m or h
@@ -83,6 +83,11 @@ pub(crate) struct ResultFlags {
 }
 
 impl ResultFlags {
+    /// Whether one of them goes to standard output.
+    pub(crate) fn use_stdout(&self) -> bool {
+        [&self.bars, &self.bbo, &self.book, &self.ledger].into_iter().flatten().any(|path| path == Path::new("-"))
+    }
+
     /// Two results in one file would be none.
     pub(crate) fn check(&self) -> Result<(), CliError> {
         let all = [("--bars", &self.bars), ("--bbo", &self.bbo), ("--book", &self.book), ("--ledger", &self.ledger)];

@@ -24,7 +24,7 @@ use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_setti
 #[command(after_help = "Examples:
   plimsoll run --format itch --input day.itch.gz --bars bars.csv --bbo bbo.csv
   plimsoll run --format pcap --input day.pcap --port 26400 --port 26401 --pace realtime --bars bars.csv
-  plimsoll run --format mold --listen 233.54.12.111:26477 --listen 233.49.196.111:26477 --bbo /dev/stdout
+  plimsoll run --format mold --listen 233.54.12.111:26477 --listen 233.49.196.111:26477 --bbo -
   plimsoll run --format csv --input - --column price=Px --time rfc3339 --bars bars.csv
   plimsoll run --format asx --input ticks/ --bars bars.csv --pace x100 --spill /var/spool/plimsoll
   plimsoll run --config plimsoll.toml --ledger ledger.json --metrics 127.0.0.1:9100")]
@@ -123,7 +123,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     }
     text += &feeds::summary(&counts);
     text += &summary::rate(ledger.processed(), elapsed);
-    let printed = io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout);
+    let printed = if arguments.results.use_stdout() {
+        let _ = io::stderr().write_all(text.as_bytes());
+        Ok(())
+    } else {
+        io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout)
+    };
     has_run.and(written).and(printed)?;
     tell_ends(moved?)
 }

@@ -18,11 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
         0 => TimeFormat::Nanos,
         1 => TimeFormat::Seconds,
         2 => TimeFormat::Rfc3339,
-        _ => TimeFormat::Local {
-            pattern: "%H:%M:%S%.f".to_owned(),
-            date: DateFrom::Column("%d.%m.%Y".to_owned()),
-            zone,
-        },
+        _ => {
+            TimeFormat::Local { pattern: "%H:%M:%S%.f".to_owned(), date: DateFrom::Column("%d.%m.%Y".to_owned()), zone }
+        }
     };
     for on_malformed in [OnMalformed::Skip, OnMalformed::Stop] {
         let config = RowsConfig { time: time.clone(), on_malformed, ..RowsConfig::new(RowFormat::Ndjson) };
