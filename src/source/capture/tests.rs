@@ -268,6 +268,33 @@ fn two_bad_lines_make_one_good_stream_and_what_both_lack_is_announced() {
 }
 
 #[test]
+fn a_hole_is_waited_for_by_the_capture_s_own_time() {
+    use crate::source::mold::{PacketWriter, Session};
+    let mut market = market();
+    let messages: Vec<_> = (0..4).map(|_| market.next_message().unwrap().to_vec()).collect();
+    let mut capture = PcapWriter::new(Vec::new()).unwrap();
+    // The second message comes 12 ms after the third has shown that it is missing.
+    for (ms, line, sequence) in [(1000, 0, 1), (1001, 0, 3), (1013, 1, 2), (1014, 0, 4)] {
+        let mut packet = PacketWriter::new(Session(*b"DAY       "), 1400);
+        packet.begin(sequence);
+        assert!(packet.push(&messages[sequence as usize - 1]));
+        packet.end();
+        let to = SocketAddrV4::new(CapturedDay::GROUPS[line], CapturedDay::PORTS[line]);
+        capture.datagram(ms * 1_000_000, to, packet.bytes()).unwrap();
+    }
+    let capture = capture.finish().unwrap();
+    let of = |window_ms| {
+        let arbiter = ArbiterConfig { window: std::time::Duration::from_millis(window_ms), ..ArbiterConfig::default() };
+        let (ticks, gaps, counters, error) = play(&capture, CaptureConfig { arbiter, ..CaptureConfig::default() });
+        assert_eq!(error, None);
+        let sequences: Vec<_> = ticks.iter().map(|tick| tick.sequence).collect();
+        (sequences, gaps, counters.get(FeedCount::Duplicates), counters.get(FeedCount::Reordered))
+    };
+    assert_eq!(of(20), (vec![1, 2, 3, 4], vec![], 0, 1));
+    assert_eq!(of(10), (vec![1, 3, 4], vec![(1, 1)], 1, 0));
+}
+
+#[test]
 fn malformed_packets_stop_the_stream_or_are_left_out() {
     let to = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5);
     let mut capture = Vec::new();
