@@ -39,6 +39,7 @@
 
 mod decoder;
 mod file;
+mod reference;
 pub mod wire;
 
 pub use decoder::{ItchConfig, ItchDecoder};
