@@ -20,6 +20,8 @@ pub(super) struct Levels(Vec<Level>);
 
 /// That many of the best levels are looked through one by one.
 const NEAR: usize = 8;
+/// Levels of a side at most: far more than a book has, unless what ends orders does not come.
+const LEVELS_MAX: usize = 1 << 16;
 
 impl Levels {
     pub(super) fn best(&self) -> Option<&Level> {
@@ -43,16 +45,23 @@ impl Levels {
         }
     }
 
-    /// Adds an order.
-    pub(super) fn gain(&mut self, side: Side, price: Price, size: u64) {
+    /// Adds an order; `false` if the worst level had to go to make room.
+    pub(super) fn gain(&mut self, side: Side, price: Price, size: u64) -> bool {
         match self.find(side, price) {
             Ok(at) => {
                 let level = &mut self.0[at];
                 level.size = level.size.saturating_add(size);
                 level.orders = level.orders.saturating_add(1);
             }
-            Err(at) => self.0.insert(at, Level { price, size, orders: 1 }),
+            Err(at) if self.0.len() < LEVELS_MAX => self.0.insert(at, Level { price, size, orders: 1 }),
+            Err(0) => return false,
+            Err(at) => {
+                self.0.remove(0);
+                self.0.insert(at - 1, Level { price, size, orders: 1 });
+                return false;
+            }
         }
+        true
     }
 
     /// Takes from an order, which may be gone with it; `false` if the level does not have that much.
@@ -110,7 +119,7 @@ mod tests {
             let (mut levels, mut orders) = (Levels::default(), Vec::<(i64, u64)>::new());
             for (at, size, which, adds) in steps {
                 if adds || orders.is_empty() {
-                    levels.gain(side, price(at), size);
+                    prop_assert!(levels.gain(side, price(at), size));
                     orders.push((at, size));
                 } else {
                     let which = which.index(orders.len());
@@ -132,6 +141,17 @@ mod tests {
                 prop_assert_eq!(levels.iter().copied().collect::<Vec<_>>(), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_side_has_so_many_levels_and_no_more_and_keeps_the_best() {
+        let mut levels = Levels::default();
+        assert!((0..LEVELS_MAX as i64).all(|n| levels.gain(Side::Buy, price(n), 1)));
+        assert!(!levels.gain(Side::Buy, price(-1), 1), "worse than all");
+        assert!(!levels.gain(Side::Buy, price(1 << 20), 1), "better than all");
+        assert!(levels.gain(Side::Buy, price(1 << 20), 1), "its level is there");
+        assert_eq!((levels.iter().len(), levels.iter().last().unwrap().price), (LEVELS_MAX, price(1)));
+        assert_eq!(levels.best(), Some(&Level { price: price(1 << 20), size: 2, orders: 2 }));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Book {
         if side == Side::Buy { &mut self.bids } else { &mut self.asks }
     }
 
-    /// Applies a message; `false` if it takes what is not there.
+    /// Applies a message; `false` if it takes what is not there, or there is no room for it.
     #[inline]
     fn apply(&mut self, tick: &Tick) -> bool {
         let is_gone = tick.has(flags::ORDER_DONE);
@@ -120,10 +120,8 @@ impl Book {
             TickKind::Order => {
                 let side = self.side_mut(tick.side);
                 let fits = tick.ask_size == 0 || side.lose(tick.side, tick.ask_price, tick.ask_size, is_gone);
-                if tick.size > 0 {
-                    side.gain(tick.side, tick.price, tick.size);
-                }
-                fits
+                let has_room = tick.size == 0 || side.gain(tick.side, tick.price, tick.size);
+                fits && has_room
             }
             TickKind::Trade if tick.has(flags::FROM_BOOK) => {
                 let side = if tick.side == Side::Buy { Side::Sell } else { Side::Buy };
@@ -341,7 +339,8 @@ impl<T: FnMut(&Bbo) + Send + 'static> BookHandler<T> {
         if is_stale && (tick.kind == TickKind::Quote || tick.has(flags::SNAPSHOT_END)) {
             self.see_whole(tick);
         }
-        self.books[tick.symbol.index()].last_ns = tick.event_ns;
+        let last_ns = &mut self.books[tick.symbol.index()].last_ns;
+        *last_ns = tick.event_ns.max(*last_ns);
         self.tell(tick);
     }
 
