@@ -334,6 +334,12 @@ fn wrong_feeds_are_told_with_what_to_do() {
         assert_eq!(outcome.code, Some(code), "{feed}: {}", outcome.err);
         assert!(outcome.err.contains(reason), "{feed}: {}", outcome.err);
     }
+    let twice = format!(
+        "[[feed]]\nname = \"x\"\nkind = \"csv\"\ninput = {some:?}\nheader = [\"symbol\", \"ts\", \"price\", \"size\"]\n"
+    );
+    fs::write(&file, twice.repeat(2)).unwrap();
+    let outcome = plimsoll(&["run", "--config", file.to_str().unwrap()]);
+    assert_eq!((outcome.code, outcome.err.contains("two feeds are called x")), (Some(78), true), "{}", outcome.err);
     let out = dir.path().join("d.itch");
     for (arguments, reason) in [
         (vec!["gen", "--out", out.to_str().unwrap(), "--loss", "0.1"], "holds messages, not packets"),

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::results::{ResultFlags, Results, Worker};
 use super::signal::StopFlag;
 use super::{CliError, feeds, spilling, summary};
-use crate::config::{Config, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
+use crate::config::{Config, Feed, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
 
 /// Run feeds into bars, best bids and offers, and books.
 ///
@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     // All that can fail comes before the start, which begins to replay what an earlier run has left in the spill log.
     let open = |(i, section): (usize, &FeedSection)| section.open(i + 1, &symbols);
     let feeds = sections.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
+    check_names(&feeds)?;
     let counts = feeds::counts(&feeds);
     let workers = arguments.workers.or(config.pipeline.workers).unwrap_or(1);
     let results = Results::open(&arguments.results, &symbols, workers)?;
@@ -146,6 +147,16 @@ fn tell_ends(ended: Vec<feeds::Ended>) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Runtime(format!("{}\nplimsoll: results cover the stream up to there", texts.join("\nplimsoll: "))))
+}
+
+/// Two feeds of the same name could not be told apart in metrics and the ledger.
+fn check_names(feeds: &[Feed]) -> Result<(), CliError> {
+    for (i, feed) in feeds.iter().enumerate() {
+        if feeds[..i].iter().any(|before| before.name == feed.name) {
+            return Err(CliError::Config(format!("two feeds are called {}: give one another name", feed.name)));
+        }
+    }
+    Ok(())
 }
 
 /// The feeds of the configuration, or the one of the flags.

@@ -18,7 +18,8 @@ pub enum FeedCount {
     Messages,
     /// Messages and rows that were malformed and left out.
     Malformed,
-    /// Packets that were left out since they are not the feed's, such as fragments and other protocols.
+    /// Packets that were left out since they are not the feed's, such as fragments and other protocols; and records of kinds that make no
+    /// tick.
     Foreign,
     /// Messages that came again, on the same line or another, and were dropped.
     Duplicates,

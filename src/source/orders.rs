@@ -113,6 +113,10 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
     /// Shows the books of these symbols, which are ascending, as a [picture](crate::flags::SNAPSHOT): each is cleared, then come all orders, and then
     /// each is complete. Event time and sequence are left open.
     pub(super) fn picture(&self, symbols: &[SymbolId], mut push: impl FnMut(Tick)) {
+        if symbols.is_empty() {
+            // A walk through the table is not for nothing.
+            return;
+        }
         let nothing = (Price::ZERO, 0);
         let mark =
             |symbol: &SymbolId, flags| Tick { flags, ..Tick::order(*symbol, 0, Side::Unknown, nothing, nothing) };

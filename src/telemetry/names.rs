@@ -50,7 +50,9 @@ pub(super) const fn feed(count: FeedCount) -> (&'static str, &'static str) {
         FeedCount::Packets => ("k2_feed_packets_total", "Packets received, all lines together"),
         FeedCount::Messages => ("k2_feed_messages_total", "Messages decoded, or rows read"),
         FeedCount::Malformed => ("k2_feed_malformed_total", "Malformed messages and rows that were left out"),
-        FeedCount::Foreign => ("k2_feed_foreign_packets_total", "Packets that are not the feed's"),
+        FeedCount::Foreign => {
+            ("k2_feed_foreign_packets_total", "Packets that are not the feed's, and records that make no tick")
+        }
         FeedCount::Duplicates => ("k2_feed_duplicates_total", "Messages that came again, and were dropped"),
         FeedCount::Reordered => {
             ("k2_feed_reordered_total", "Messages that came out of order, and were put in their place")
