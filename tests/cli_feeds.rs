@@ -343,6 +343,7 @@ fn wrong_feeds_are_told_with_what_to_do() {
     let out = dir.path().join("d.itch");
     for (arguments, reason) in [
         (vec!["gen", "--out", out.to_str().unwrap(), "--loss", "0.1"], "holds messages, not packets"),
+        (vec!["gen", "--out", "day.parquet"], "what .parquet holds is not known: give .itch, .pcap"),
         (vec!["gen", "--out", out.to_str().unwrap(), "--messages", "5"], "messages = 5 are too few"),
         (vec!["gen", "--udp", "127.0.0.1:1", "--loss", "2"], "\"2\" is no share"),
         (vec!["run", "--format", "csv", "--input", "a", "--column", "prize=x"], "\"prize\" is no meaning of a column"),

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// Let prices fall and messages come in a flood for a minute at 14:45
     #[arg(long)]
     flash_crash: bool,
-    /// File to write
+    /// File to write: .itch, .pcap, .csv or .ndjson; and .gz or .zst after it
     #[arg(long, value_name = "FILE", conflicts_with = "udp", required_unless_present = "udp")]
     out: Option<PathBuf>,
     /// Address to send packets to, unicast or multicast; a second one is line B
@@ -122,11 +122,18 @@ fn write(arguments: &Arguments, market: &mut Market, path: &Path) -> Result<Stri
         (_, Some(name)) => (name, Packing::Zstd),
         _ => (&*name, Packing::None),
     };
-    let content = match name.rsplit_once('.').map(|(_, extension)| extension) {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let content = match extension.as_deref() {
         Some("pcap") => Content::Pcap,
         Some("csv") => Content::Rows(RowFormat::Csv { delimiter: b',' }),
         Some("ndjson" | "jsonl") => Content::Rows(RowFormat::Ndjson),
-        _ => Content::Itch,
+        None | Some("itch" | "bin" | "nasdaq_itch50") => Content::Itch,
+        Some(other) => {
+            let path = path.display();
+            return Err(CliError::Usage(format!(
+                "{path}: what .{other} holds is not known: give .itch, .pcap, .csv or .ndjson, and .gz or .zst after it as you like"
+            )));
+        }
     };
     if content != Content::Pcap && arguments.is_impaired() {
         let path = path.display();
