@@ -38,7 +38,7 @@ for name, first in (("plain", 0), ("asks", 3)):
 # An order, its cancellation and its change: record header, then fields, of the schema mbo.
 order = lambda action, side, oid: struct.pack("<BBHIQQqIBBccQiI", 14, 160, 1, 7, 1, oid, 100, 10, 0, 0, action, side, 2, 0, 1)
 with open(f"{seeds}/dbn/orders", "wb") as file:
-    file.write(b"\0" + order(b"A", b"B", 1) + order(b"C", b"B", 1) + order(b"M", b"A", 2) + order(b"R", b"N", 0))
+    file.write(b"\3" + order(b"A", b"B", 1) + order(b"C", b"B", 1) + order(b"M", b"A", 2) + order(b"R", b"N", 0))
 PYTHON
 
 for target in "${targets[@]}"; do

@@ -15,6 +15,7 @@
 
 mod decoder;
 mod names;
+mod shape;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
 use super::{Burst, Facts, FeedCount, FeedCounters, Flow, Input, Offset, OnMalformed, Source, SourceError, SymbolSet};
 use crate::symbols::Symbols;
 use decoder::Decoder;
+use shape::{Misshapen, Shape};
 
 /// How a DBN file is to be read.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ pub struct DbnSource {
     path: PathBuf,
     input: Input,
     fsm: DbnFsm,
+    shape: Shape,
     decoder: Decoder,
     on_malformed: OnMalformed,
     sequence: u64,
@@ -118,15 +121,27 @@ impl DbnSource {
                 }
             }
         };
-        let on_malformed = config.on_malformed;
+        let (on_malformed, shape) = (config.on_malformed, Shape::new(*version, metadata.ts_out));
         let decoder = Decoder::new(symbols, config, &metadata);
         let metadata_bytes = metadata_bytes.into();
-        Ok(Self { name, path, input, fsm, decoder, on_malformed, sequence: 0, filled, metadata_bytes, counters })
+        Ok(Self { name, path, input, fsm, shape, decoder, on_malformed, sequence: 0, filled, metadata_bytes, counters })
     }
 
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         while burst.len() < Burst::TICKS {
             let begin = self.filled - self.fsm.data().len() as u64;
+            match self.shape.check(self.fsm.data()) {
+                Ok(()) => {}
+                Err(Misshapen::Short(bytes, reason)) => {
+                    self.sequence += 1;
+                    self.fsm.skip(bytes);
+                    self.leave_out(begin, "DBN record", reason)?;
+                    continue;
+                }
+                Err(Misshapen::Unaligned(reason)) => {
+                    return self.leave_out(begin, "DBN record", reason).map(|()| Flow::End);
+                }
+            }
             match self.fsm.process() {
                 ProcessResult::ReadMore(_) => {
                     let read = fill(&mut self.fsm, &mut self.input);

@@ -277,6 +277,41 @@ fn malformed_records_stop_the_stream_with_offset_and_type_or_are_left_out() {
     assert_eq!((found.len(), counters.get(FeedCount::Malformed), error), (1, 1, None));
 }
 
+/// What the decoder takes for granted is looked at first; found by fuzzing.
+#[test]
+fn records_that_the_decoder_would_not_survive_are_malformed() {
+    let head = |version| {
+        let mut head = Vec::new();
+        dbn::encode::dbn::MetadataEncoder::new(&mut head).encode(&metadata(Schema::Definition, version)).unwrap();
+        head
+    };
+    let good = trade(7, DAY, b'B').as_ref().to_vec();
+    let mut record = vec![0; 16];
+    record[..2].copy_from_slice(&[4, rtype::INSTRUMENT_DEF]);
+    for version in [1, 2] {
+        let bytes = [&head(version)[..], &record, &good].concat();
+        let begin = head(version).len();
+        let error = read(&bytes, OnMalformed::Stop).2.unwrap();
+        assert!(
+            error.starts_with(&format!("d.dbn: at byte {begin}: DBN record: it has 16 bytes, and not ")),
+            "{error}"
+        );
+        let (found, counters, error) = read(&bytes, OnMalformed::Skip);
+        assert_eq!((found.len(), counters.get(FeedCount::Malformed), error), (1, 1, None));
+    }
+    let mut odd = vec![0; 52];
+    odd[..2].copy_from_slice(&[13, rtype::MBP_0]);
+    let bytes = [&head(3)[..], &odd, &good].concat();
+    let error = read(&bytes, OnMalformed::Stop).2.unwrap();
+    assert!(error.ends_with("DBN record: it has 52 bytes, which no record has"), "{error}");
+    let (found, counters, error) = read(&bytes, OnMalformed::Skip);
+    assert_eq!(
+        (found.len(), counters.get(FeedCount::Malformed), error),
+        (0, 1, None),
+        "nothing that could be read follows"
+    );
+}
+
 #[test]
 fn what_is_no_dbn_file_is_told() {
     let error = |bytes: &[u8]| read(bytes, OnMalformed::Stop).2.unwrap();

@@ -9,16 +9,20 @@ use plimsoll::source::OnMalformed;
 use plimsoll::source::databento::{DbnConfig, DbnSource};
 use plimsoll_fuzz::{drain, input, symbols};
 
-/// What a file of single orders begins with.
-fn head() -> &'static [u8] {
-    static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
-    HEAD.get_or_init(|| {
-        let metadata = Metadata::builder().dataset("XNAS.ITCH".to_owned()).schema(Some(Schema::Mbo)).start(1);
-        let metadata = metadata.stype_in(Some(SType::RawSymbol)).stype_out(SType::InstrumentId).build();
-        let mut head = Vec::new();
-        MetadataEncoder::new(&mut head).encode(&metadata).unwrap();
-        head
-    })
+/// What a file of single orders begins with, by version.
+fn head(version: u8) -> &'static [u8] {
+    static HEADS: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+    let heads = HEADS.get_or_init(|| {
+        [1, 2, 3].map(|version| {
+            let metadata = Metadata::builder().dataset("XNAS.ITCH".to_owned()).schema(Some(Schema::Mbo)).start(1);
+            let metadata =
+                metadata.stype_in(Some(SType::RawSymbol)).stype_out(SType::InstrumentId).version(version).build();
+            let mut head = Vec::new();
+            MetadataEncoder::new(&mut head).encode(&metadata).unwrap();
+            head
+        })
+    });
+    &heads[usize::from(version) - 1]
 }
 
 fn read(bytes: &[u8]) {
@@ -30,10 +34,10 @@ fn read(bytes: &[u8]) {
     }
 }
 
-// Half of it is records after good metadata.
+// Much of it is records after good metadata.
 fuzz_target!(|bytes: &[u8]| {
     match bytes.split_first() {
-        Some((0, records)) => read(&[head(), records].concat()),
+        Some((version @ 1..=3, records)) => read(&[head(*version), records].concat()),
         Some((_, file)) if !file.starts_with(&[0x1f, 0x8b]) && !file.starts_with(&[0x28, 0xb5]) => read(file),
         _ => {}
     }
