@@ -325,7 +325,11 @@ fn wrong_feeds_are_told_with_what_to_do() {
         ("kind = \"pcap\"\ninput = \"SOME\"", 1, "some.csv: it is no pcap or pcapng file: give a capture"),
         ("kind = \"itch\"\ninput = \"/nowhere/x.itch\"", 1, "/nowhere/x.itch: not found"),
         ("kind = \"mold\"\nlines = [{ listen = \"192.0.2.1:9\" }]", 1, "192.0.2.1:9: cannot listen there"),
-        ("kind = \"mold\"\nlines = [{ listen = \"239.1.2.3:0\", interface = \"192.0.2.1\" }]", 1, "239.1.2.3:0"),
+        (
+            "kind = \"mold\"\nlines = [{ listen = \"239.1.2.3:0\", interface = \"192.0.2.1\" }]",
+            1,
+            "239.1.2.3:0, interface 192.0.2.1: cannot join the multicast group",
+        ),
         ("kind = \"itch\"\ninput = \"a\"\nday = \"yesterday\"", 78, "day"),
         ("kind = \"itch\"\ninput = \"a\"\npace = \"fast\"", 78, "\"fast\" is no pace"),
     ] {

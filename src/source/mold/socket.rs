@@ -56,7 +56,14 @@ impl Receiver {
             socket.set_reuse_address(true).map_err(failed(address, "share the port"))?;
         }
         socket.bind(&scoped(line).into()).map_err(failed(address, "listen there"))?;
-        join(&socket, line).map_err(failed(address, "join the multicast group"))?;
+        join(&socket, line).map_err(|error| SourceError::Network {
+            address: match line.interface {
+                Some(interface) => format!("{address}, interface {interface}"),
+                None => address.to_string(),
+            },
+            action: "join the multicast group",
+            error,
+        })?;
         Self::new(socket, address, buffer_bytes)
     }
 
