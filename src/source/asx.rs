@@ -29,9 +29,6 @@ use crate::message::SymbolId;
 use crate::symbols::Symbols;
 use crate::tick::{Tick, TickKind};
 
-/// How many skipped rows are told of one by one.
-const SKIPPED_TOLD: u64 = 10;
-
 const LAYOUT: &str = "the layout is trades/ID.csv, quotes/ID.csv and reference-data/company_info.csv";
 
 /// A column's name, and what it means.
@@ -121,12 +118,7 @@ impl AsxSource {
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
-                Err(error @ SourceError::BadRow { .. }) if self.on_malformed == OnMalformed::Skip => {
-                    self.counters.add(FeedCount::Malformed, 1);
-                    if self.counters.get(FeedCount::Malformed) <= SKIPPED_TOLD {
-                        tracing::warn!(%error, "row skipped");
-                    }
-                }
+                Err(error @ SourceError::BadRow { .. }) => self.on_malformed.deal_with(error, &self.counters)?,
                 Err(error) => return Err(error),
             }
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "feeds")]
+use super::{FeedCount, FeedCounters};
 use crate::symbols::SymbolsFull;
 
 /// What to do about a message or a row that is malformed.
@@ -17,6 +19,26 @@ pub enum OnMalformed {
     Stop,
     /// Leave it out and count it.
     Skip,
+}
+
+/// How many malformed messages and rows of a feed are told of one by one.
+#[cfg(feature = "feeds")]
+const MALFORMED_TOLD: u64 = 10;
+
+#[cfg(feature = "feeds")]
+impl OnMalformed {
+    /// Does it: returns the error, or counts it, and tells of it the first times.
+    #[cold]
+    pub(super) fn deal_with(self, error: SourceError, counters: &FeedCounters) -> Result<(), SourceError> {
+        if self == Self::Stop {
+            return Err(error);
+        }
+        counters.add(FeedCount::Malformed, 1);
+        if counters.get(FeedCount::Malformed) <= MALFORMED_TOLD {
+            tracing::warn!(%error, "left out");
+        }
+        Ok(())
+    }
 }
 
 /// What is wrong with an input, and where.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use super::{FeedCount, FeedCounters};
 use crate::message::SymbolId;
 use crate::price::Price;
 use crate::tick::{Side, Tick, flags};
@@ -49,17 +50,24 @@ pub(super) enum Put {
 pub(super) struct OrderTable<K> {
     orders: HashMap<K, Order, Nearby>,
     max: usize,
+    /// Messages about orders, or symbols, that are not known.
+    pub(super) unresolved: u64,
+    /// Orders that found the table full.
+    untracked: u64,
+    /// Messages are missing, or orders found no place: what is in the table may be wrong.
+    is_wrong: bool,
 }
 
 impl<K: Copy + Eq + Hash> OrderTable<K> {
     pub(super) fn new(max: usize) -> Self {
-        Self { orders: HashMap::with_capacity_and_hasher(max, Nearby), max }
+        let orders = HashMap::with_capacity_and_hasher(max, Nearby);
+        Self { orders, max, unresolved: 0, untracked: 0, is_wrong: false }
     }
 
-    /// Bytes of a table for so many orders; they become real memory as they are used.
-    pub(super) fn memory_bytes(max: usize) -> u64 {
+    /// The bytes that it takes at most; they become real memory as they are used.
+    pub(super) fn memory_bytes(&self) -> u64 {
         // hashbrown fills 7 of 8 buckets at most, and has a power of two of them, each with a control byte.
-        let buckets = (max as u64).saturating_mul(8).div_ceil(7).next_power_of_two();
+        let buckets = (self.max as u64).saturating_mul(8).div_ceil(7).next_power_of_two();
         buckets * (size_of::<(K, Order)>() as u64 + 1)
     }
 
@@ -75,6 +83,39 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
                 Put::Added
             }
         }
+    }
+
+    /// The same, counted; the flags of the order's tick.
+    #[inline]
+    pub(super) fn track(&mut self, key: K, order: Order) -> u16 {
+        match self.put(key, order) {
+            Put::Added => 0,
+            Put::Replaced(_) => {
+                self.unresolved += 1;
+                flags::INCOMPLETE
+            }
+            Put::Full => {
+                self.untracked += 1;
+                self.is_wrong = true;
+                flags::INCOMPLETE
+            }
+        }
+    }
+
+    /// The stream has a hole: what is in the table may be wrong from now on.
+    pub(super) fn note_gap(&mut self) {
+        self.is_wrong = true;
+    }
+
+    /// Whether it cannot be told to be right.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.is_wrong
+    }
+
+    pub(super) fn count(&self, counters: &FeedCounters) {
+        counters.set(FeedCount::Orders, self.orders.len() as u64);
+        counters.set(FeedCount::Unresolved, self.unresolved);
+        counters.set(FeedCount::Untracked, self.untracked);
     }
 
     /// Takes `size` off an order, which goes when nothing is left. The order as it was, and whether it is gone.
@@ -101,8 +142,10 @@ impl<K: Copy + Eq + Hash> OrderTable<K> {
         self.orders.len()
     }
 
+    /// Empties it, whereupon it is right again.
     pub(super) fn clear(&mut self) {
         self.orders.clear();
+        self.is_wrong = false;
     }
 
     /// Removes those for which `remove` says so.
@@ -204,7 +247,7 @@ mod tests {
         assert!((0..1000u64).all(|key| put(&mut table, key, 1)));
         assert!(!put(&mut table, 1000, 1) && put(&mut table, 999, 2));
         assert_eq!((table.len(), table.orders.capacity()), (1000, room));
-        assert!(OrderTable::<u64>::memory_bytes(1000) >= table.orders.allocation_size() as u64 - 64);
+        assert!(table.memory_bytes() >= table.orders.allocation_size() as u64 - 64);
     }
 
     /// References in steps of any power of two, and of instruments with the same references, must not crowd.

@@ -12,8 +12,8 @@ use super::DbnConfig;
 use super::names::Names;
 use crate::message::SymbolId;
 use crate::price::Price;
-use crate::source::orders::{Order, OrderTable, Put};
-use crate::source::{Burst, Malformed, SymbolSet};
+use crate::source::orders::{Order, OrderTable};
+use crate::source::{Burst, FeedCount, FeedCounters, Malformed, SymbolSet};
 use crate::symbols::Symbols;
 use crate::tick::{Side, Tick, flags};
 
@@ -25,14 +25,12 @@ pub(super) struct Decoder {
     pub(super) names: Names,
     /// By publisher and instrument, and the venue's number of the order.
     orders: OrderTable<(u64, u64)>,
-    orders_max: usize,
-    is_wrong: bool,
+    /// Whether the file is one of single orders.
+    has_orders: bool,
     /// Event time and sequence of the last record.
     last: (u64, u64),
-    pub(super) unresolved: u64,
-    pub(super) untracked: u64,
     /// Records of kinds that make no tick.
-    pub(super) foreign: u64,
+    foreign: u64,
 }
 
 type Result<T> = std::result::Result<T, Malformed>;
@@ -64,21 +62,19 @@ impl Decoder {
         Self {
             names: Names::new(symbols, config.prefix, by_time),
             orders: OrderTable::new(orders_max),
-            orders_max,
-            is_wrong: false,
+            has_orders: orders_max > 0,
             last: (0, 0),
-            unresolved: 0,
-            untracked: 0,
             foreign: 0,
         }
     }
 
-    pub(super) fn orders(&self) -> usize {
-        self.orders.len()
+    pub(super) fn count(&self, counters: &FeedCounters) {
+        self.orders.count(counters);
+        counters.set(FeedCount::Foreign, self.foreign);
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        OrderTable::<(u64, u64)>::memory_bytes(self.orders_max)
+        self.orders.memory_bytes()
     }
 
     /// Decodes the record of this number.
@@ -118,7 +114,7 @@ impl Decoder {
         let instrument = record.instrument_id() as u32;
         let found = self.names.symbol(instrument, record.raw_index_ts());
         let (symbol, is_known) = found.map_err(|error| malformed(error.to_string()))?;
-        self.unresolved += u64::from(!is_known);
+        self.orders.unresolved += u64::from(!is_known);
         let told = |ns: u64| if ns == dbn::UNDEF_TIMESTAMP { 0 } else { ns };
         let (event_ns, receive_ns) = (told(record.raw_ts_event()), told(receive_ns));
         // A snapshot's orders are as old as they are; what has no time of its own happened when it came.
@@ -231,7 +227,7 @@ impl Decoder {
     }
 
     fn add(&mut self, key: (u64, u64), symbol: SymbolId, side: Side, price: Price, size: u32) -> Tick {
-        let flags = self.track(key, Order::new(symbol, side, price, size));
+        let flags = self.orders.track(key, Order::new(symbol, side, price, size));
         Tick { flags, ..Tick::order(symbol, 0, side, (price, size.into()), NOTHING) }
     }
 
@@ -245,7 +241,7 @@ impl Decoder {
     /// A changed order is one that is gone, and another; one that is not known is new, and something was missed.
     fn modify(&mut self, key: (u64, u64), symbol: SymbolId, side: Side, price: Price, size: u32) -> Tick {
         let old = self.orders.remove(key);
-        let flags = self.track(key, Order::new(symbol, side, price, size));
+        let flags = self.orders.track(key, Order::new(symbol, side, price, size));
         let gained = (price, size.into());
         match old {
             Some(old) if old.side() == side => {
@@ -253,36 +249,20 @@ impl Decoder {
                 Tick { flags, ..Tick::order(symbol, 0, side, gained, (old.price, old.size.into())) }
             }
             _ => {
-                self.unresolved += 1;
+                self.orders.unresolved += 1;
                 Tick { flags: flags | flags::INCOMPLETE, ..Tick::order(symbol, 0, side, gained, NOTHING) }
-            }
-        }
-    }
-
-    /// Remembers an order; the flags of its tick.
-    fn track(&mut self, key: (u64, u64), order: Order) -> u16 {
-        match self.orders.put(key, order) {
-            Put::Added => 0,
-            Put::Replaced(_) => {
-                self.unresolved += 1;
-                flags::INCOMPLETE
-            }
-            Put::Full => {
-                self.untracked += 1;
-                self.is_wrong = true;
-                flags::INCOMPLETE
             }
         }
     }
 
     #[cold]
     fn unknown_order(&mut self, symbol: SymbolId) -> Tick {
-        self.unresolved += 1;
+        self.orders.unresolved += 1;
         Tick { flags: flags::INCOMPLETE, ..nothing(symbol) }
     }
 
     pub(super) fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
-        if self.is_wrong || self.orders_max == 0 {
+        if self.orders.is_wrong() || !self.has_orders {
             return false;
         }
         let (event_ns, sequence) = self.last;

@@ -46,8 +46,6 @@ impl Default for DbnConfig {
     }
 }
 
-/// How many malformed records are told of one by one.
-const MALFORMED_TOLD: u64 = 10;
 /// What a file begins with: `DBN`, the version, and the length of the metadata.
 const PRELUDE: usize = 8;
 /// The longest metadata.
@@ -178,14 +176,7 @@ impl DbnSource {
     fn leave_out(&self, begin: u64, kind: &str, reason: String) -> Result<(), SourceError> {
         let offset = Offset::Byte(begin);
         let error = SourceError::Malformed { feed: self.name.clone(), offset, kind: kind.to_owned(), reason };
-        if self.on_malformed == OnMalformed::Stop {
-            return Err(error);
-        }
-        self.counters.add(FeedCount::Malformed, 1);
-        if self.counters.get(FeedCount::Malformed) <= MALFORMED_TOLD {
-            tracing::warn!(%error, "left out");
-        }
-        Ok(())
+        self.on_malformed.deal_with(error, &self.counters)
     }
 }
 
@@ -206,12 +197,8 @@ fn fill(fsm: &mut DbnFsm, input: &mut Input) -> io::Result<u64> {
 impl Source for DbnSource {
     fn next_burst(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         let flow = self.read(burst);
-        let (counters, decoder) = (&self.counters, &self.decoder);
-        counters.set(FeedCount::Messages, self.sequence);
-        counters.set(FeedCount::Foreign, decoder.foreign);
-        counters.set(FeedCount::Unresolved, decoder.unresolved);
-        counters.set(FeedCount::Untracked, decoder.untracked);
-        counters.set(FeedCount::Orders, decoder.orders() as u64);
+        self.counters.set(FeedCount::Messages, self.sequence);
+        self.decoder.count(&self.counters);
         flow
     }
 

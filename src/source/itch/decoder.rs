@@ -6,8 +6,8 @@ use super::reference::content;
 use super::wire::{self, Head, Message, WireError};
 use crate::message::SymbolId;
 use crate::price::Price;
-use crate::source::orders::{Order, OrderTable, Put};
-use crate::source::{Burst, Decode, FeedCount, FeedCounters, Malformed, Stamp, SymbolSet};
+use crate::source::orders::{Order, OrderTable};
+use crate::source::{Burst, Decode, FeedCounters, Malformed, Stamp, SymbolSet};
 use crate::symbols::Symbols;
 use crate::tick::{Side, Tick, flags};
 
@@ -46,17 +46,12 @@ pub struct ItchDecoder {
     /// Symbol ids by the day's number of a security.
     by_locate: Box<[u32]>,
     orders: OrderTable<u64>,
-    orders_max: usize,
     /// The symbol of messages about the whole market, when there was one.
     market: Option<SymbolId>,
     /// A session has begun, and books are to be cleared.
     clear_due: bool,
-    /// Messages of this session are missing, or orders found no place, so that the table may be wrong.
-    is_wrong: bool,
     /// The last message: its time, and where it stood.
     last: At,
-    unresolved: u64,
-    untracked: u64,
 }
 
 type Result<T> = std::result::Result<T, Malformed>;
@@ -70,13 +65,9 @@ impl ItchDecoder {
             midnight_ns: config.midnight_ns,
             by_locate: vec![UNKNOWN; LOCATES].into_boxed_slice(),
             orders: OrderTable::new(config.orders_max),
-            orders_max: config.orders_max,
             market: None,
             clear_due: false,
-            is_wrong: false,
             last: At { event_ns: 0, stamp: Stamp { sequence: 0, receive_ns: 0 } },
-            unresolved: 0,
-            untracked: 0,
         }
     }
 
@@ -132,26 +123,9 @@ impl ItchDecoder {
         };
         let symbol = self.symbol(head, stock)?;
         let order = Order::new(symbol, side, price_4(price), shares);
-        let flags = self.track(reference, order);
+        let flags = self.orders.track(reference, order);
         at.push(burst, Tick { flags, ..Tick::order(symbol, 0, side, (order.price, shares.into()), NOTHING) });
         Ok(())
-    }
-
-    /// Remembers an order; the flags of its tick.
-    #[inline]
-    fn track(&mut self, reference: u64, order: Order) -> u16 {
-        match self.orders.put(reference, order) {
-            Put::Added => 0,
-            Put::Replaced(_) => {
-                self.unresolved += 1;
-                flags::INCOMPLETE
-            }
-            Put::Full => {
-                self.untracked += 1;
-                self.is_wrong = true;
-                flags::INCOMPLETE
-            }
-        }
     }
 
     /// What an order loses without a trade.
@@ -172,7 +146,7 @@ impl ItchDecoder {
         };
         let (side, shares) = (old.side(), message.shares.get());
         let new = Order::new(old.symbol(), side, price_4(message.price.get()), shares);
-        let flags = flags::ORDER_DONE | self.track(message.new_reference.get(), new);
+        let flags = flags::ORDER_DONE | self.orders.track(message.new_reference.get(), new);
         let (gained, lost) = ((new.price, shares.into()), (old.price, old.size.into()));
         at.push(burst, Tick { flags, ..Tick::order(old.symbol(), 0, side, gained, lost) });
     }
@@ -187,7 +161,7 @@ impl ItchDecoder {
                 return self.unknown_order(head, at, burst);
             };
             // With its price the trade can be told of all the same.
-            self.unresolved += 1;
+            self.orders.unresolved += 1;
             let flags = flags::INCOMPLETE | told_flags;
             let trade = Tick::trade(symbol, 0, price_4(price), shares.into());
             return at.push(burst, Tick { ask_size: match_number, flags, ..trade });
@@ -202,14 +176,14 @@ impl ItchDecoder {
     /// A message about an order that is not in the table.
     #[cold]
     fn unknown_order(&mut self, head: &Head, at: At, burst: &mut Burst) {
-        self.unresolved += 1;
+        self.orders.unresolved += 1;
         let Some(symbol) = self.known(head) else { return };
         at.push(burst, Tick { flags: flags::INCOMPLETE, ..Tick::order(symbol, 0, Side::Unknown, NOTHING, NOTHING) });
     }
 
     fn trade_break(&mut self, message: &wire::BrokenTrade, at: At, burst: &mut Burst) {
         let Some(symbol) = self.known(&message.head) else {
-            self.unresolved += 1;
+            self.orders.unresolved += 1;
             return;
         };
         at.push(burst, Tick::trade_break(symbol, 0, message.match_number.get()));
@@ -361,11 +335,11 @@ impl Decode for ItchDecoder {
     }
 
     fn note_gap(&mut self) {
-        self.is_wrong = true;
+        self.orders.note_gap();
     }
 
     fn snapshot(&mut self, symbols: &SymbolSet, burst: &mut Burst) -> bool {
-        if self.is_wrong {
+        if self.orders.is_wrong() {
             return false;
         }
         let at = self.last;
@@ -378,17 +352,14 @@ impl Decode for ItchDecoder {
     fn begin_session(&mut self) {
         self.orders.clear();
         self.clear_due = true;
-        self.is_wrong = false;
     }
 
     fn memory_bytes(&self) -> u64 {
-        OrderTable::<u64>::memory_bytes(self.orders_max) + (LOCATES * size_of::<u32>()) as u64
+        self.orders.memory_bytes() + (LOCATES * size_of::<u32>()) as u64
     }
 
     fn count(&mut self, counters: &FeedCounters) {
-        counters.set(FeedCount::Orders, self.orders.len() as u64);
-        counters.set(FeedCount::Unresolved, self.unresolved);
-        counters.set(FeedCount::Untracked, self.untracked);
+        self.orders.count(counters);
     }
 }
 

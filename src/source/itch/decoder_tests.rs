@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::FeedCount;
 use crate::tick::TickKind;
 
 /// A message of a type: what it begins with, for security 7 at 1000 ns, and then these bytes.

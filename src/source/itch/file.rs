@@ -21,9 +21,6 @@ pub struct ItchFile<D> {
     counters: Arc<FeedCounters>,
 }
 
-/// How many malformed messages are told of one by one.
-const MALFORMED_TOLD: u64 = 10;
-
 impl<D: Decode> ItchFile<D> {
     /// Opens a file; `-` is standard input.
     ///
@@ -85,14 +82,7 @@ impl<D: Decode> ItchFile<D> {
 
     #[cold]
     fn leave_out(&self, error: SourceError) -> Result<(), SourceError> {
-        if self.on_malformed == OnMalformed::Stop {
-            return Err(error);
-        }
-        self.counters.add(FeedCount::Malformed, 1);
-        if self.counters.get(FeedCount::Malformed) <= MALFORMED_TOLD {
-            tracing::warn!(%error, "left out");
-        }
-        Ok(())
+        self.on_malformed.deal_with(error, &self.counters)
     }
 }
 

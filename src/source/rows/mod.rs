@@ -28,8 +28,6 @@ use crate::message::SymbolId;
 use crate::symbols::Symbols;
 use crate::tick::Tick;
 
-/// How many malformed rows are told of one by one.
-const MALFORMED_TOLD: u64 = 10;
 /// The longest value that is shown in an error.
 const SHOWN: usize = 60;
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -131,14 +129,7 @@ impl RowsSource {
     fn leave_out(&self, reason: String) -> Result<(), SourceError> {
         let (feed, offset, kind) = (self.name.clone(), Offset::Line(self.lines.line()), "row".to_owned());
         let error = SourceError::Malformed { feed, offset, kind, reason };
-        if self.on_malformed == OnMalformed::Stop {
-            return Err(error);
-        }
-        self.counters.add(FeedCount::Malformed, 1);
-        if self.counters.get(FeedCount::Malformed) <= MALFORMED_TOLD {
-            tracing::warn!(%error, "row skipped");
-        }
-        Ok(())
+        self.on_malformed.deal_with(error, &self.counters)
     }
 }
 

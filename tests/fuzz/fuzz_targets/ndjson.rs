@@ -1,31 +1,7 @@
 #![no_main]
 
-use std::sync::Arc;
-
 use libfuzzer_sys::fuzz_target;
-use plimsoll::source::OnMalformed;
-use plimsoll::source::rows::{DateFrom, RowFormat, RowsConfig, RowsSource, TimeFormat};
-use plimsoll_fuzz::{drain, input, symbols};
+use plimsoll::source::rows::RowFormat;
+use plimsoll_fuzz::rows;
 
-// The first byte says how the time is told, the rest is the file.
-fuzz_target!(|bytes: &[u8]| {
-    let Some((how, file)) = bytes.split_first() else { return };
-    if file.starts_with(&[0x1f, 0x8b]) || file.starts_with(&[0x28, 0xb5]) {
-        return;
-    }
-    let zone = jiff::tz::TimeZone::UTC;
-    let time = match how % 4 {
-        0 => TimeFormat::Nanos,
-        1 => TimeFormat::Seconds,
-        2 => TimeFormat::Rfc3339,
-        _ => {
-            TimeFormat::Local { pattern: "%H:%M:%S%.f".to_owned(), date: DateFrom::Column("%d.%m.%Y".to_owned()), zone }
-        }
-    };
-    for on_malformed in [OnMalformed::Skip, OnMalformed::Stop] {
-        let config = RowsConfig { time: time.clone(), on_malformed, ..RowsConfig::new(RowFormat::Ndjson) };
-        let Some(input) = input(file) else { return };
-        let Ok(mut source) = RowsSource::new(input, symbols(), config, Arc::default()) else { return };
-        drain(&mut source, file.len());
-    }
-});
+fuzz_target!(|bytes: &[u8]| rows::fuzz(bytes, RowFormat::Ndjson));

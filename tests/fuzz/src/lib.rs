@@ -1,5 +1,7 @@
 //! What the fuzz targets share.
 
+pub mod rows;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
