@@ -51,8 +51,8 @@ fn day(messages: u64) -> Vec<u8> {
     known
 }
 
-/// Messages, and shares of new orders: what every contender has to come to.
-type Sum = (u64, u64);
+/// Messages, shares of new orders, and all times in one: what every contender has to come to.
+type Sum = (u64, u64, u64);
 
 fn decoder() -> ItchDecoder {
     ItchDecoder::new(Arc::new(Symbols::default()), ItchConfig { orders_max: ORDERS, ..ItchConfig::default() })
@@ -62,14 +62,16 @@ fn ticks(day: &'static [u8], decoder: ItchDecoder) -> (Sum, ItchDecoder) {
     let counters = Arc::default();
     let input = Input::new(Path::new("day"), Box::new(Cursor::new(day)), &counters).expect("memory");
     let mut source = ItchFile::new(input, decoder, OnMalformed::Stop, counters);
-    let (mut burst, mut sum) = (Burst::new(), (0, 0));
+    let (mut burst, mut sum) = (Burst::new(), (0, 0, 0));
     loop {
         burst.clear();
         let flow = source.next_burst(&mut burst).expect("a good day");
         for tick in black_box(burst.ticks()) {
             let is_order = tick.kind == TickKind::Order;
             // The day before left books to be emptied.
-            sum.0 += u64::from(!(is_order && tick.has(flags::CLEAR)));
+            let is_message = !(is_order && tick.has(flags::CLEAR));
+            sum.0 += u64::from(is_message);
+            sum.2 ^= if is_message { tick.event_ns } else { 0 };
             sum.1 += if is_order && tick.ask_size == 0 { tick.size } else { 0 };
         }
         if flow == Flow::End {
@@ -79,12 +81,12 @@ fn ticks(day: &'static [u8], decoder: ItchDecoder) -> (Sum, ItchDecoder) {
 }
 
 fn messages(day: &[u8]) -> Sum {
-    let (mut sum, mut rest) = ((0, 0), day);
+    let (mut sum, mut rest) = ((0, 0, 0), day);
     while let Some((length, tail)) = rest.split_first_chunk::<2>() {
         let (message, tail) = tail.split_at(usize::from(u16::from_be_bytes(*length)));
         let head = Message::head_of(message).expect("a good day");
-        black_box(head.time_ns());
         sum.0 += 1;
+        sum.2 ^= head.time_ns();
         if matches!(head.kind, b'A' | b'F') {
             sum.1 += match Message::parse(message) {
                 Ok(Message::AddOrder(add)) => u64::from(add.shares.get()),
@@ -98,11 +100,12 @@ fn messages(day: &[u8]) -> Sum {
 }
 
 fn itchy(day: &[u8]) -> Sum {
-    let mut sum = (0, 0);
+    let mut sum = (0, 0, 0);
     for message in MessageStream::from_reader(day) {
         let message = message.expect("a good day");
         sum.0 += 1;
-        if let Body::AddOrder(add) = &black_box(&message).body {
+        sum.2 ^= message.timestamp;
+        if let Body::AddOrder(add) = &message.body {
             sum.1 += u64::from(add.shares);
         }
     }
