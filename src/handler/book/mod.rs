@@ -336,7 +336,8 @@ impl<T: FnMut(&Bbo) + Send + 'static> BookHandler<T> {
             self.counters.unmatched.store(unmatched + 1, Ordering::Relaxed);
             self.lose_trust(tick.symbol);
         }
-        if is_stale && (tick.kind == TickKind::Quote || tick.has(flags::SNAPSHOT_END)) {
+        let is_whole = tick.kind == TickKind::Quote || tick.has(flags::SNAPSHOT_END);
+        if is_stale && is_whole && !tick.has(flags::INCOMPLETE) {
             self.see_whole(tick);
         }
         let last_ns = &mut self.books[tick.symbol.index()].last_ns;

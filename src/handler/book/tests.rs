@@ -104,6 +104,11 @@ fn a_quote_is_a_whole_book() {
     assert_eq!(top(bench.process(quote(at(9, 1), NOTHING)).unwrap()), ((9, 1), (0, 0), false));
     assert_eq!(bench.counts().stale_ns, 1, "from the second quote to the third");
     assert_eq!(top(bench.process(quote((Price::ZERO, 5), at(3, 1))).unwrap()), ((0, 0), (3, 1), false));
+    // But one that its feed does not trust.
+    let doubtful = Tick { flags: flags::INCOMPLETE, ..quote(at(9, 1), at(11, 2)) };
+    assert_eq!(top(bench.process(doubtful).unwrap()), ((9, 1), (11, 2), true));
+    assert_eq!(bench.process(doubtful), None);
+    assert_eq!(top(bench.process(quote(at(9, 1), at(11, 2))).unwrap()), ((9, 1), (11, 2), false));
 }
 
 #[test]
