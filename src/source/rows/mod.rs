@@ -161,13 +161,14 @@ fn read_header(lines: &mut Lines<Input>, cutter: &mut Cutter) -> Result<Vec<Stri
 
 impl Format {
     fn decode(&mut self, line: &[u8], decoder: &mut Decoder, stamp: Stamp) -> Result<Tick, String> {
+        // A file may begin with it, as those of some editors do.
+        let line = line.strip_prefix(BOM).unwrap_or(line);
         match self {
             Self::Csv(cutter, header) => {
                 cutter.cut(line)?;
                 decoder.tick(&header.fields(cutter)?, stamp)
             }
             Self::Ndjson(keys) => {
-                let line = line.strip_prefix(BOM).unwrap_or(line);
                 let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
                 decoder.tick(&ndjson::fields(&keys.read(line)?), stamp)
             }

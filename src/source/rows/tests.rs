@@ -92,7 +92,7 @@ fn columns_have_the_names_that_the_configuration_says() {
     let header = ["ts", "bid", "ask", "bid_size", "ask_size"].map(str::to_owned).into();
     let (symbol, kind) = (Some("RIO".to_owned()), Some(TickKind::Quote));
     let config = RowsConfig { header, symbol, kind, ..RowsConfig::new(CSV) };
-    let (ticks, _, error) = read(b"1,2,3,4,5\n2,,,,\n", config);
+    let (ticks, _, error) = read("\u{feff}1,2,3,4,5\n2,,,,\n".as_bytes(), config);
     assert_eq!((error, ticks.len(), ticks[0].0.as_str()), (None, 2, "RIO"));
     assert_eq!((ticks[0].1.price, ticks[0].1.ask_size), (price("2"), 5));
     assert_eq!((ticks[1].1.kind, ticks[1].1.size, ticks[1].1.ask_size), (TickKind::Quote, 0, 0));
