@@ -10,6 +10,7 @@ use crate::holes::{Holes, LastHoles};
 use crate::lane::{Reserved, Sender};
 use crate::ledger::Tally;
 use crate::message::{Message, SymbolId};
+use crate::settled::Settled;
 use crate::symbols::Symbols;
 
 /// The answer to an offer.
@@ -33,6 +34,15 @@ pub struct Offered {
     pub refused: usize,
     /// Messages that found their lane full.
     pub full: usize,
+}
+
+/// Where an accepted message is: see [`Ingress::try_offer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The lane, which is also the worker: from 0.
+    pub lane: usize,
+    /// The message's number in the lane, from 1.
+    pub number: u64,
 }
 
 /// The producer's end: takes messages, routes them by symbol. One thread's own; other threads open others.
@@ -59,6 +69,21 @@ pub struct Ingress<M: Message> {
     window: u64,
     /// Where what is left of `holes` goes at the end.
     last_holes: LastHoles,
+    /// By lane.
+    settled: Box<[Settled]>,
+    redelivered: Arc<CachePadded<Tally>>,
+}
+
+/// What an ingress shares with the rest of a pipeline.
+pub(crate) struct IngressParts {
+    pub(crate) published: Arc<Published>,
+    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) offered: Arc<CachePadded<Tally>>,
+    pub(crate) redelivered: Arc<CachePadded<Tally>>,
+    pub(crate) window: u64,
+    pub(crate) last_holes: LastHoles,
+    /// By worker.
+    pub(crate) settled: Vec<Settled>,
 }
 
 /// The worker, of so many, that a symbol's messages go to: Fibonacci hashing, so that neighbours spread out.
@@ -69,14 +94,9 @@ pub fn worker_of(symbol: SymbolId, workers: usize) -> usize {
 }
 
 impl<M: Message> Ingress<M> {
-    pub(crate) fn new(
-        lanes: Vec<Sender<M>>,
-        published: Arc<Published>,
-        symbols: Arc<Symbols>,
-        offered_total: Arc<CachePadded<Tally>>,
-        window: u64,
-        last_holes: LastHoles,
-    ) -> Self {
+    pub(crate) fn new(lanes: Vec<Sender<M>>, parts: IngressParts) -> Self {
+        let IngressParts { published, symbols, offered: offered_total, redelivered, window, last_holes, settled } =
+            parts;
         let holes = Holes::new(symbols.capacity() + 1);
         let feed_gaps = vec![false; lanes.len()].into_boxed_slice();
         let lanes = lanes.into_boxed_slice();
@@ -92,6 +112,8 @@ impl<M: Message> Ingress<M> {
             offered_total,
             window,
             last_holes,
+            settled: settled.into_boxed_slice(),
+            redelivered,
         }
     }
 
@@ -142,9 +164,57 @@ impl<M: Message> Ingress<M> {
                 }
             }
         }
-        self.offered += 1;
-        // Room for a window is room in the lane, since a lane is at least as large.
-        matches!(self.push(worker, message), Offer::Accepted)
+        self.push_to_room(worker, message)
+    }
+
+    /// Offers a message if the gate is open and the lane has room to spare, as [`offer_wait`](Self::offer_wait) does, but without
+    /// waiting: otherwise it does not count as offered, and leaves no hole.
+    ///
+    /// For a source that acknowledges what is done with, and has other things to do while it waits. It keeps the place, and the message
+    /// is done with for good when [`settled`](Self::settled) has come to its number.
+    #[inline]
+    pub fn try_offer(&mut self, message: M) -> Option<Place> {
+        let lane = self.route(message.symbol());
+        let is_accepted = self.has_room(lane) && self.push_to_room(lane, message);
+        is_accepted.then(|| Place { lane, number: self.lanes[lane].sent() })
+    }
+
+    /// How many messages of a lane are done with for good, from the first on, as of the last look: processed, or shed and counted, or
+    /// spilled and as safe as the spill log's [durability](crate::spill::Durability) makes them; with
+    /// [`Interval`](crate::spill::Durability::Interval) that is when they were written back. Once a worker has failed, no more
+    /// are, as some were finished that no handler got.
+    ///
+    /// # Panics
+    /// When there is no such lane.
+    pub fn settled(&self, lane: usize) -> u64 {
+        self.settled[lane].get()
+    }
+
+    /// Looks again how many messages are [settled](Self::settled). A few loads for each lane: call it once in a while, not for each message.
+    pub fn look_settled(&mut self) {
+        let published = &self.published;
+        self.settled.iter_mut().for_each(|settled| settled.look(|| published.has_failed()));
+    }
+
+    /// How many lanes there are: one for each worker.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Says that `messages` of those offered had been offered before, by this process or another, as far as the source can tell. The
+    /// [`Ledger`](crate::Ledger) has the sum.
+    pub fn note_redelivered(&mut self, messages: u64) {
+        self.redelivered.add(messages);
+    }
+
+    /// Whether a worker has failed, so that nothing more is [settled](Self::settled).
+    pub fn has_failed(&self) -> bool {
+        self.published.has_failed()
+    }
+
+    /// Whether the gate is open: the level is below CIRCUIT_BREAK, and the pipeline is not ending.
+    pub fn is_open(&self) -> bool {
+        self.published.is_open()
     }
 
     /// Lets the workers see all messages accepted so far.
@@ -183,6 +253,12 @@ impl<M: Message> Ingress<M> {
 
     fn has_room(&mut self, worker: usize) -> bool {
         self.published.is_open() && self.lanes[worker].is_within(self.window)
+    }
+
+    /// Offers to a lane that has room: for a window, and so in the lane, which is at least as large.
+    fn push_to_room(&mut self, worker: usize, message: M) -> bool {
+        self.offered += 1;
+        matches!(self.push(worker, message), Offer::Accepted)
     }
 
     #[inline(always)]

@@ -78,6 +78,8 @@ pub(crate) struct Counters {
     pub(crate) lanes: Vec<Vec<Arc<LaneCounters>>>,
     /// Messages offered, by producer.
     pub(crate) offered: Vec<Arc<CachePadded<Tally>>>,
+    /// Of these, those that had been offered before, by producer.
+    pub(crate) redelivered: Vec<Arc<CachePadded<Tally>>>,
     /// Of the workers' spill logs; empty without.
     pub(crate) spill: Vec<Arc<SpillStats>>,
 }
@@ -96,6 +98,7 @@ impl Counters {
         workers.iter().for_each(|w| shed_by.add(&w.shed_by));
         Ledger {
             offered: self.offered.iter().map(|o| o.get()).sum(),
+            redelivered: self.redelivered.iter().map(|r| r.get()).sum(),
             accepted: sum(|w| w.accepted),
             refused: sum(|w| w.refused),
             full: sum(|w| w.full),
@@ -170,6 +173,9 @@ impl ShedCounts {
 pub struct Ledger {
     /// Messages that producers offered.
     pub offered: u64,
+    /// Of these, those that the source knows to have been offered before, by this process or another: a source that delivers at least
+    /// once, such as Kafka, says so.
+    pub redelivered: u64,
     /// Taken in and flushed.
     pub accepted: u64,
     /// Refused since the gate was shut.

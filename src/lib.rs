@@ -72,6 +72,8 @@ mod degradation;
 mod handler;
 mod holes;
 mod ingress;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod lane;
 mod ledger;
 #[cfg(feature = "feeds")]
@@ -80,6 +82,7 @@ mod message;
 mod monitor;
 mod pipeline;
 mod price;
+mod settled;
 mod signals;
 pub mod source;
 pub mod spill;
@@ -98,7 +101,7 @@ pub use handler::write_bars;
 pub use handler::{
     Bar, BarsHandler, Bbo, BboFormat, Book, BookCounters, BookCounts, BookHandler, Context, Handler, Level, write_bbo,
 };
-pub use ingress::{Ingress, Offer, Offered};
+pub use ingress::{Ingress, Offer, Offered, Place};
 pub use lane::WaitStrategy;
 pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};
 pub use message::{DataType, Message, SymbolId, wall_clock_ns};

@@ -16,6 +16,8 @@ pub type PolicyReader = arc_swap::Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>;
 const SHUT: u8 = 1;
 /// The pipeline is ending: offers are refused for good.
 const CLOSED: u8 = 2;
+/// A worker has failed, so that messages were finished that no handler got.
+const FAILED: u8 = 4;
 
 /// The published policy and the intake gate that goes with it.
 ///
@@ -23,7 +25,7 @@ const CLOSED: u8 = 2;
 #[derive(Debug)]
 pub struct Published {
     policy: Arc<ArcSwap<Policy>>,
-    /// `SHUT` and `CLOSED` bits. A byte of its own, so that a producer's check is one load of a line
+    /// `SHUT`, `CLOSED` and `FAILED` bits. A byte of its own, so that a producer's check is one load of a line
     /// that changes only when the gate does, and so that producers never free a policy.
     gate: CachePadded<AtomicU8>,
     /// Policies that workers may still hold: kept here so that it is never a worker that frees one.
@@ -73,6 +75,16 @@ impl Published {
     /// Shuts the gate for good.
     pub fn close(&self) {
         self.gate.fetch_or(CLOSED, Ordering::Relaxed);
+    }
+
+    /// Shuts the gate for good, since a worker has failed. Its messages are finished (release) after this.
+    pub fn fail(&self) {
+        self.gate.fetch_or(CLOSED | FAILED, Ordering::Relaxed);
+    }
+
+    /// Whether a worker has failed.
+    pub fn has_failed(&self) -> bool {
+        self.gate.load(Ordering::Relaxed) & FAILED != 0
     }
 
     /// Whether offers are taken. Relaxed: the gate guards no data, it only has to be seen soon.

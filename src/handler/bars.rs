@@ -138,6 +138,13 @@ impl BarsHandler {
         Self { interval_ns, symbols: Vec::new() }
     }
 
+    /// Takes away the bars of a symbol but the latest: no trade in order will add to them. A late one makes another bar of the same
+    /// start.
+    pub fn take_closed(&mut self, symbol: SymbolId) -> impl Iterator<Item = Bar> {
+        let bars = self.symbols.get_mut(symbol.index()).map(|symbol| &mut symbol.bars);
+        bars.into_iter().flat_map(|bars| bars.drain(..bars.len().saturating_sub(1)))
+    }
+
     /// All bars by symbol, each symbol's ascending by start.
     pub fn into_bars(self) -> impl Iterator<Item = (SymbolId, Vec<Bar>)> {
         let numbered = self.symbols.into_iter().enumerate();

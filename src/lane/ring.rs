@@ -159,6 +159,11 @@ impl<M: Copy + Send> Sender<M> {
         self.finished = self.shared.counters.finished.load(Ordering::Acquire);
     }
 
+    /// Messages ever written.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
         &self.shared.counters
     }

@@ -18,11 +18,12 @@ use crate::degradation::published::Published;
 use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
 use crate::handler::{BookCounters, Handler};
 use crate::holes::LastHoles;
-use crate::ingress::Ingress;
+use crate::ingress::{Ingress, IngressParts};
 use crate::lane::{WaitStrategy, Waker};
 use crate::ledger::{Counters, Tally, WorkerCounters};
 use crate::message::Message;
 use crate::monitor::{Monitor, MonitorShared, OnTransition};
+use crate::settled::Settled;
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
 use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
@@ -273,7 +274,9 @@ impl PipelineBuilder {
         let published = Arc::new(Published::new(self.table));
 
         let wakers: Vec<_> = (0..self.workers).map(|_| Arc::new(Waker::new(self.wait))).collect();
-        let offered: Vec<_> = (0..self.producers).map(|_| Arc::new(CachePadded::new(Tally::default()))).collect();
+        let tallies =
+            || -> Vec<_> { (0..self.producers).map(|_| Arc::new(CachePadded::new(Tally::default()))).collect() };
+        let (offered, redelivered) = (tallies(), tallies());
         let workers: Vec<Arc<CachePadded<WorkerCounters>>> = (0..self.workers).map(|_| Arc::default()).collect();
         let spilling = match &self.spill {
             Some(config) => Spilling::open(config, self.on_recovery, &self.symbols, &wakers, &workers)?,
@@ -282,14 +285,25 @@ impl PipelineBuilder {
         let mut lanes = Lanes::new(self.workers);
         let last_holes = LastHoles::new(self.workers);
         let mut ingresses = Vec::with_capacity(self.producers);
-        for offered in &offered {
+        for (offered, redelivered) in offered.iter().zip(&redelivered) {
             let senders = lanes.open_to_all(&wakers, capacity, self.prefault)?;
-            let (published, symbols) = (Arc::clone(&published), Arc::clone(&self.symbols));
-            let offered = Arc::clone(offered);
-            ingresses.push(Ingress::new(senders, published, symbols, offered, window, last_holes.clone()));
+            let ends = senders.iter().zip(&spilling.overflows);
+            let settled =
+                ends.map(|(sender, overflow)| Settled::new(Arc::clone(sender.counters()), overflow.progress()));
+            let parts = IngressParts {
+                published: Arc::clone(&published),
+                symbols: Arc::clone(&self.symbols),
+                offered: Arc::clone(offered),
+                redelivered: Arc::clone(redelivered),
+                window,
+                last_holes: last_holes.clone(),
+                settled: settled.collect(),
+            };
+            ingresses.push(Ingress::new(senders, parts));
         }
         ingresses.reverse(); // handed out from the end
-        let counters = Arc::new(Counters { workers, lanes: lanes.counters, offered, spill: spilling.stats });
+        let counters =
+            Arc::new(Counters { workers, lanes: lanes.counters, offered, redelivered, spill: spilling.stats });
 
         let shared = Arc::new(MonitorShared::new(manager));
         let (tell, news) = bounded(2 * self.workers);

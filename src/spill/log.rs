@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::Durability;
 use super::backlog::Backlog;
 use super::format::{FRAME, Geometry, Page, check_page};
+use super::progress::SpillProgress;
 use super::reader::{Portion, ReadFrame};
 use super::shared::{Arm, LogShared, SpillStats};
 use super::store::StoreHandle;
@@ -118,6 +119,11 @@ impl<M: Message> SpillLog<M> {
     /// Sequence number of the next record to replay.
     pub(crate) fn replay_next(&self) -> u64 {
         self.backlog.next()
+    }
+
+    /// For a source that waits until what was spilled is safe; `None`, where it is that at once.
+    pub(crate) fn progress(&self) -> Option<SpillProgress> {
+        (self.durability != Durability::None).then(|| SpillProgress::new(&self.shared))
     }
 
     pub(crate) fn stats(&self) -> Arc<SpillStats> {

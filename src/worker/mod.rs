@@ -78,7 +78,7 @@ impl<M: Message> WorkerParts<M> {
         }));
         desk.overflow.settle(&counters);
         if let Err(panic) = outcome {
-            published.close();
+            published.fail();
             report(panic_message(&*panic));
             receivers[progress.lane.get()].finish(progress.done.get());
             let mut failed = Failed { symbols: &symbols, counters: &counters };

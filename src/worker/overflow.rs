@@ -6,7 +6,7 @@
 use crate::holes::Holes;
 use crate::ledger::WorkerCounters;
 use crate::message::Message;
-use crate::spill::{AtShutdown, Replayed, SpillLog};
+use crate::spill::{AtShutdown, Replayed, SpillLog, SpillProgress};
 
 /// A worker replays so many more messages than it spills meanwhile, so that there is an end to it.
 const CATCH_UP: usize = 32;
@@ -43,6 +43,11 @@ impl<M: Message> Overflow<M> {
     /// `share`: how much of a busy worker's work replay may be, less than 1.
     pub(crate) fn new(log: SpillLog<M>, share: f64, at_shutdown: AtShutdown) -> Self {
         Self { log: Some(log), at_shutdown, replays_per_live: share / (1.0 - share), ..Self::none() }
+    }
+
+    /// As [`SpillLog::progress`].
+    pub(crate) fn progress(&self) -> Option<SpillProgress> {
+        self.log.as_ref().and_then(SpillLog::progress)
     }
 
     /// Whether any message waits.

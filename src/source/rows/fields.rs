@@ -88,6 +88,14 @@ impl<'a> Fields<'a> {
         self.0[role as usize] = text;
     }
 
+    /// The same, of a symbol that is told elsewhere, if it is.
+    pub(super) fn of(mut self, symbol: Option<&'a str>) -> Self {
+        if let Some(symbol) = symbol {
+            self.set(Role::Symbol, symbol);
+        }
+        self
+    }
+
     pub(super) fn get(&self, role: Role) -> Option<&'a str> {
         Some(self.0[role as usize]).filter(|text| !text.is_empty())
     }

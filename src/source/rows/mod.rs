@@ -38,11 +38,17 @@ pub struct RowsSource {
     lines: Lines<Input>,
     name: String,
     path: std::path::PathBuf,
-    format: Format,
-    decoder: Decoder,
+    rows: RowDecoder,
     on_malformed: OnMalformed,
     sequence: u64,
     counters: Arc<FeedCounters>,
+}
+
+/// Makes ticks of rows, one at a time, wherever they come from.
+#[derive(Debug)]
+pub(crate) struct RowDecoder {
+    format: Format,
+    decoder: Decoder,
 }
 
 #[derive(Debug)]
@@ -83,23 +89,16 @@ impl RowsSource {
     ) -> Result<Self, SourceError> {
         let (name, path) = (input.path().display().to_string(), input.path().to_owned());
         let mut lines = Lines::new(input);
-        let format = match config.format {
-            RowFormat::Ndjson => Format::Ndjson(Keys::new(&config)),
-            RowFormat::Csv { delimiter } => {
-                let mut cutter = Cutter::new(delimiter);
-                let unsupported = |reason| SourceError::Unsupported { feed: name.clone(), reason };
-                let names = match &config.header[..] {
-                    [] => read_header(&mut lines, &mut cutter).map_err(|error| error.of(&path, unsupported))?,
-                    names => names.to_vec(),
-                };
-                let header = Header::find(&names, &config).map_err(unsupported)?;
-                Format::Csv(cutter, header)
-            }
-        };
-        let parser = Parser::new(config.time.clone(), config.kind, true);
-        let on_malformed = config.on_malformed;
-        let decoder = Decoder { config, parser, symbols, known: HashMap::new() };
-        Ok(Self { lines, name, path, format, decoder, on_malformed, sequence: 0, counters })
+        let (on_malformed, mut config) = (config.on_malformed, config);
+        let unsupported = |reason| SourceError::Unsupported { feed: name.clone(), reason };
+        if let RowFormat::Csv { delimiter } = config.format
+            && config.header.is_empty()
+        {
+            let mut cutter = Cutter::new(delimiter);
+            config.header = read_header(&mut lines, &mut cutter).map_err(|error| error.of(&path, unsupported))?;
+        }
+        let rows = RowDecoder::new(symbols, config).map_err(unsupported)?;
+        Ok(Self { lines, name, path, rows, on_malformed, sequence: 0, counters })
     }
 
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
@@ -108,7 +107,7 @@ impl RowsSource {
                 Ok(true) => {
                     self.sequence += 1;
                     let stamp = Stamp { sequence: self.sequence, receive_ns: 0 };
-                    match self.format.decode(self.lines.text(), &mut self.decoder, stamp) {
+                    match self.rows.decode(self.lines.text(), None, stamp) {
                         Ok(tick) => {
                             burst.push(tick);
                             continue;
@@ -159,18 +158,29 @@ fn read_header(lines: &mut Lines<Input>, cutter: &mut Cutter) -> Result<Vec<Stri
     Ok((0..cutter.count()).map(name).collect())
 }
 
-impl Format {
-    fn decode(&mut self, line: &[u8], decoder: &mut Decoder, stamp: Stamp) -> Result<Tick, String> {
+impl RowDecoder {
+    /// A decoder of rows whose columns the configuration names, if they are CSV.
+    pub(crate) fn new(symbols: Arc<Symbols>, config: RowsConfig) -> Result<Self, String> {
+        let format = match config.format {
+            RowFormat::Ndjson => Format::Ndjson(Keys::new(&config)),
+            RowFormat::Csv { delimiter } => Format::Csv(Cutter::new(delimiter), Header::find(&config.header, &config)?),
+        };
+        let parser = Parser::new(config.time.clone(), config.kind, true);
+        Ok(Self { format, decoder: Decoder { config, parser, symbols, known: HashMap::new() } })
+    }
+
+    /// The tick of a row, which is of `symbol`, if that is told beside it.
+    pub(crate) fn decode(&mut self, line: &[u8], symbol: Option<&str>, stamp: Stamp) -> Result<Tick, String> {
         // A file may begin with it, as those of some editors do.
         let line = line.strip_prefix(BOM).unwrap_or(line);
-        match self {
-            Self::Csv(cutter, header) => {
+        match &mut self.format {
+            Format::Csv(cutter, header) => {
                 cutter.cut(line)?;
-                decoder.tick(&header.fields(cutter)?, stamp)
+                self.decoder.tick(&header.fields(cutter)?.of(symbol), stamp)
             }
-            Self::Ndjson(keys) => {
+            Format::Ndjson(keys) => {
                 let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
-                decoder.tick(&ndjson::fields(&keys.read(line)?), stamp)
+                self.decoder.tick(&ndjson::fields(&keys.read(line)?).of(symbol), stamp)
             }
         }
     }
@@ -215,7 +225,7 @@ impl Source for RowsSource {
     }
 
     fn facts(&self) -> Facts {
-        let names = (self.decoder.symbols.capacity() * 64) as u64;
+        let names = (self.rows.decoder.symbols.capacity() * 64) as u64;
         let memory_bytes = Input::MEMORY_BYTES + 3 * Lines::<Input>::MEMORY_BYTES + names;
         Facts { memory_bytes, burst: Burst::TICKS, can_wait: true }
     }

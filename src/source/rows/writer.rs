@@ -39,7 +39,18 @@ impl<W: Write> RowWriter<W> {
             let delimiter = char::from(delimiter).to_string();
             writeln!(out, "{}", COLUMNS.map(Role::name).join(&delimiter))?;
         }
-        Ok(Self { out, format, row: String::new() })
+        Ok(Self::headless(out, format))
+    }
+
+    /// Goes on in a file.
+    pub(crate) fn headless(out: W, format: RowFormat) -> Self {
+        Self { out, format, row: String::new() }
+    }
+
+    /// What is written to.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn out_mut(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Writes a trade or a quote; other ticks are left out, and `false` is returned. The symbol's name has no quotes, delimiters or control

@@ -1,0 +1,42 @@
+//! Leaving a group within a time, whatever the client does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::bounded;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::Client;
+use super::counters::{KafkaCount, KafkaCounters};
+
+/// The client gets as long at least, however little time is left.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Commits, leaves the group and closes the client; gives up at the deadline, and leaves the client to itself.
+pub(super) fn leave(client: Client, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
+    let (tell, closed) = bounded(1);
+    let counters = Arc::clone(counters);
+    let close = move || {
+        if offsets.count() > 0 {
+            match client.commit(&offsets, CommitMode::Sync) {
+                Ok(()) => counters.add(KafkaCount::Commits, 1),
+                Err(error) => {
+                    counters.add(KafkaCount::CommitFailures, 1);
+                    tracing::warn!(%error, "the last offsets could not be committed: what they cover comes again");
+                }
+            }
+        }
+        client.context().close();
+        drop(client);
+        let _ = tell.send(());
+    };
+    // A thread of its own, since nothing of this can be called off.
+    let thread = std::thread::Builder::new().name("plimsoll-kafka-close".to_owned()).spawn(close);
+    let is_closed = thread.is_ok() && closed.recv_deadline(deadline.max(Instant::now() + LEAST)).is_ok();
+    if !is_closed {
+        tracing::warn!(
+            "the kafka client was not closed in time: the group finds out by itself, and what was not committed comes again"
+        );
+    }
+}
