@@ -31,6 +31,8 @@ pub(super) struct Context {
     changes: Mutex<VecDeque<Change>>,
     /// What the client has said last of each kind of trouble, in words.
     reasons: Mutex<HashMap<&'static str, String>>,
+    /// Why the last commit has failed.
+    commit_error: Mutex<Option<Code>>,
     /// Nobody looks at changes any more.
     is_closing: AtomicBool,
 }
@@ -38,7 +40,13 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(counters: Arc<KafkaCounters>) -> Self {
         let is_closing = AtomicBool::new(false);
-        Self { counters, changes: Mutex::default(), reasons: Mutex::default(), is_closing }
+        Self {
+            counters,
+            changes: Mutex::default(),
+            reasons: Mutex::default(),
+            commit_error: Mutex::default(),
+            is_closing,
+        }
     }
 
     pub(super) fn next_change(&self) -> Option<Change> {
@@ -163,12 +171,19 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, partitions: &TopicPartitionList) {
         match result {
-            Ok(()) => self.counters.add(KafkaCount::Commits, 1),
+            Ok(()) => {
+                self.counters.add(KafkaCount::Commits, 1);
+                *lock(&self.commit_error) = None;
+            }
             // There was nothing to commit.
             Err(ClientError::ConsumerCommit(Code::NoOffset)) => return,
             Err(error) => {
                 self.counters.add(KafkaCount::CommitFailures, 1);
-                tracing::warn!(%error, "offsets could not be committed: they are committed with the next ones");
+                // It is tried again and again, and told once.
+                let code = error.rdkafka_error_code();
+                if std::mem::replace(&mut *lock(&self.commit_error), code) != code {
+                    tracing::warn!(%error, "offsets could not be committed: they are committed with the next ones");
+                }
                 return;
             }
         }

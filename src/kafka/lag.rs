@@ -103,7 +103,7 @@ mod tests {
         let mut levels = Vec::new();
         for step in 0..400 {
             let paused = manager.level() == DegradationLevel::CircuitBreak;
-            let in_lanes = if paused { 0 } else { 5 };
+            let in_lanes = u64::from(!paused);
             let seen = lag.of(in_lanes, backlog, paused);
             let level = manager.check_and_degrade(Duration::from_millis(20 * step), seen, 10.0);
             if levels.last() != Some(&level) {

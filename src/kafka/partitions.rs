@@ -28,32 +28,51 @@ pub(super) struct Partition {
     stored: Option<(i64, i64)>,
 }
 
+/// How a partition was left.
+#[derive(Clone, Copy)]
+struct Left {
+    /// The offset after the last record that was offered.
+    offered: Option<i64>,
+    /// All records below this offset are finished.
+    finished: Option<i64>,
+    /// What the group had committed by then, as far as was known.
+    committed: Option<i64>,
+}
+
 /// All of them.
 #[derive(Default)]
 pub(super) struct Partitions {
     assigned: Vec<Partition>,
-    /// Of partitions that were here: the offset after the last record that was offered.
-    left: HashMap<(Arc<str>, i32), i64>,
+    /// Of partitions that were here.
+    left: HashMap<(Arc<str>, i32), Left>,
     /// Which one the last record was of.
     last: usize,
 }
 
 impl Partitions {
-    /// A partition has come. `committed`: what the group has committed for it, with what was written beside it.
+    /// A partition has come. `committed`: what the group has committed for it, with what was written beside it. Returns where to
+    /// begin, if not at the committed offset: if this process has finished more than it could commit when it gave the partition up, and
+    /// nobody has committed anything since.
     pub(super) fn add(
         &mut self,
         (topic, partition): (&str, i32),
         committed: Option<(i64, &str)>,
         counters: &KafkaCounters,
         unfinished: &mut Unfinished,
-    ) {
+    ) -> Option<i64> {
         let counters = counters.partition(topic, partition);
         counters.set_assigned(true);
-        let left_at = self.left.get(&(Arc::clone(&counters.topic), partition)).copied();
+        let left = self.left.get(&(Arc::clone(&counters.topic), partition)).copied();
+        let left_at = left.and_then(|left| left.offered);
         let told = committed.and_then(|(_, beside)| beside.strip_prefix(OFFERED)?.parse().ok());
-        if let Some((offset, _)) = committed {
-            counters.set_position(offset);
-            counters.set_committed(offset);
+        let committed = committed.map(|(offset, _)| offset);
+        let is_untouched = |left: &Left| left.committed == committed && left.finished > committed;
+        let begin = left.filter(is_untouched).and_then(|left| left.finished);
+        if let Some(position) = begin.or(committed) {
+            counters.set_position(position);
+        }
+        if let Some(committed) = committed {
+            counters.set_committed(committed);
         }
         let offered_before = left_at.max(told).unwrap_or(0);
         let assignment = unfinished.assign();
@@ -66,6 +85,7 @@ impl Partitions {
             offered: None,
             stored: None,
         });
+        begin
     }
 
     /// The partition that a record is of.
@@ -95,11 +115,11 @@ impl Partitions {
     /// Partitions are gone.
     pub(super) fn remove(&mut self, gone: &[Assignment], unfinished: &mut Unfinished) {
         for there in self.assigned.extract_if(.., |there| gone.contains(&there.assignment)) {
+            let (finished, committed) = (unfinished.offset(there.assignment), there.counters.committed());
+            let left = Left { offered: there.offered.or(there.left_at), finished, committed };
             unfinished.release(there.assignment);
             there.counters.set_assigned(false);
-            if let Some(offered) = there.offered {
-                self.left.insert((Arc::clone(&there.counters.topic), there.counters.partition), offered);
-            }
+            self.left.insert((Arc::clone(&there.counters.topic), there.counters.partition), left);
         }
     }
 

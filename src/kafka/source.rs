@@ -243,6 +243,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
             let repeated = self.partitions.among(Some(partitions));
             self.partitions.remove(&repeated, &mut self.unfinished);
         }
+        let mut assignment = TopicPartitionList::new();
         for element in partitions.elements() {
             let (topic, number) = (element.topic(), element.partition());
             let found = committed.find_partition(topic, number);
@@ -250,9 +251,13 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
                 Offset::Offset(offset) => Some((offset, found.metadata())),
                 _ => None,
             });
-            self.partitions.add((topic, number), committed, &self.counters, &mut self.unfinished);
+            let begin = self.partitions.add((topic, number), committed, &self.counters, &mut self.unfinished);
+            let mut element = assignment.add_partition(topic, number);
+            if let Some(begin) = begin {
+                element.set_offset(Offset::Offset(begin)).map_err(lasting)?;
+            }
         }
-        context::assign(&self.client, partitions).map_err(lasting)?;
+        context::assign(&self.client, &assignment).map_err(lasting)?;
         if self.counters.is_paused() && partitions.count() > 0 {
             self.client.pause(partitions).map_err(lasting)?;
         }
@@ -274,7 +279,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
             );
         } else {
             self.drain(&gone, ingress, Instant::now() + self.config.drain_timeout);
-            let offsets = self.partitions.offsets(Some(&gone), &mut self.unfinished);
+            let offsets = self.last_offsets(&gone);
             if offsets.count() > 0
                 && let Err(error) = self.client.commit(&offsets, CommitMode::Sync)
             {
@@ -320,6 +325,18 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         }
         let Self { dead_letters, unfinished, counters, .. } = self;
         dead_letters.settle(counters, |record| unfinished.finish_part(record))
+    }
+
+    /// How far partitions that go have come, stored: what the client has stored, it commits by itself when they go, and that must not be
+    /// less than what is committed by us.
+    fn last_offsets(&mut self, gone: &[Assignment]) -> TopicPartitionList {
+        let offsets = self.partitions.offsets(Some(gone), &mut self.unfinished);
+        if offsets.count() > 0
+            && let Err(error) = self.client.store_offsets(&offsets)
+        {
+            tracing::warn!(%error, "offsets could not be stored");
+        }
+        offsets
     }
 
     /// Stores how far the partitions have come; the client commits that by and by.
@@ -368,7 +385,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         let deadline = Instant::now() + self.config.drain_timeout;
         let all = self.partitions.among(None);
         self.drain(&all, ingress, deadline);
-        let offsets = self.partitions.offsets(Some(&all), &mut self.unfinished);
+        let offsets = self.last_offsets(&all);
         self.partitions.remove(&all, &mut self.unfinished);
         close::leave(self.client, offsets, &self.counters, deadline);
     }
