@@ -53,6 +53,50 @@
 //! at_shutdown = "leave"         # or "replay"
 //! on_damage = "continue"        # or "fail"
 //!
+//! # With the feature `kafka`:
+//!
+//! [source.kafka]                # a member of a consumer group, instead of feeds
+//! brokers = "10.1.0.5:9092,10.1.0.6:9092"
+//! topics = ["ticks", "^quotes-.*"]      # one that begins with ^ is a pattern
+//! group = "plimsoll"
+//! messages = "json"             # or "csv", "raw": ticks of 64 bytes
+//! key_is_symbol = false         # json, csv; of raw ticks it always is
+//! rows = { columns = { price = "Px" }, time = "ns" }  # json, csv: keys as of a feed of kind csv
+//! prefix = ""                   # before every symbol's name
+//! start = "earliest"            # where a group begins that has committed nothing; or "latest", "error"
+//! assignment = "cooperative-sticky"     # or "range", "roundrobin"
+//! commit_interval = "1s"
+//! drain_timeout = "10s"         # how long the end of a run may take, and half of that the loss of a partition
+//! session_timeout = "45s"
+//! statistics_interval = "250ms"
+//! connect_timeout = "10s"
+//! buffer_bytes = "16MiB"        # that the client keeps ready
+//! buffer_records = 16_384
+//! fetch_bytes = "4MiB"          # of an answer
+//! unfinished_max = 1_048_576    # records
+//! on_unreachable = "retry"      # or "fail"
+//! on_unknown_topic = "fail"     # or "retry"
+//! on_unauthorized = "fail"      # or "retry"
+//! on_malformed = "stop"         # or "skip"
+//! dead_letter_topic = "dead"    # or dead_letter_file: then on_malformed does not matter
+//! instances = 1                 # of this group, while nobody tells how many members it has
+//!
+//! [source.kafka.properties]     # of librdkafka
+//! "security.protocol" = "sasl_plaintext"
+//! "sasl.mechanism" = "PLAIN"
+//! "sasl.username" = "plimsoll"
+//!
+//! [source.kafka.secrets]        # properties that are secrets: env or file
+//! "sasl.password" = { env = "KAFKA_PASSWORD" }
+//!
+//! [sink.kafka]
+//! ticks = "processed"           # topic of processed ticks
+//! format = "json"               # or "raw"
+//! bars = "bars"                 # topic of bars
+//! bar_interval = "60s"
+//! delivery_timeout = "2m"
+//! brokers = "10.1.0.7:9092"     # if not the source's; then with properties and secrets of its own
+//!
 //! [labels]                      # on every metric
 //! service = "k2-platform"
 //! environment = "dev"
@@ -60,6 +104,8 @@
 //! ```
 
 mod feed;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 mod rows;
 mod spill;
 pub(crate) mod units;
@@ -84,6 +130,15 @@ pub(crate) struct Config {
     pub(crate) pipeline: PipelineConfig,
     pub(crate) spill: Option<SpillSection>,
     pub(crate) feed: Vec<FeedSection>,
+    #[cfg(feature = "kafka")]
+    pub(crate) source: kafka::SourceSection,
+    #[cfg(feature = "kafka")]
+    pub(crate) sink: kafka::SinkSection,
+    /// Of a program that knows nothing of it, so that it can say so.
+    #[cfg(not(feature = "kafka"))]
+    source: Option<toml::Table>,
+    #[cfg(not(feature = "kafka"))]
+    sink: Option<toml::Table>,
     pub(crate) labels: Labels,
 }
 
@@ -159,6 +214,12 @@ impl Config {
         let wrong = |error: &dyn std::fmt::Display| CliError::Config(format!("{}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
         let config: Self = toml::from_str(&text).map_err(|error| wrong(&error))?;
+        #[cfg(not(feature = "kafka"))]
+        if config.source.is_some() || config.sink.is_some() {
+            return Err(wrong(
+                &"this program was built without Kafka, which [source] and [sink] want: build it with --features kafka",
+            ));
+        }
         config.thresholds.validated().map_err(|error| wrong(&format_args!("[thresholds] {error}")))?;
         Ok(config)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, unbounded};
-use plimsoll::source::{FeedCount, FeedCounters, PumpEnd, SourceError, pump};
+use plimsoll::source::{FeedCount, FeedCounters, PumpEnd, pump};
 use plimsoll::{Handler, Ingress, Pipeline, Tick};
 
 use super::CliError;
@@ -19,18 +19,39 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A feed's name and its counts.
 pub(crate) type Counts = Vec<(String, Arc<FeedCounters>)>;
 
+/// Whatever feeds a pipeline through an ingress of its own.
+pub(crate) struct Runner {
+    pub(crate) name: String,
+    pub(crate) counters: Arc<FeedCounters>,
+    pub(crate) run: Box<Run>,
+}
+
+/// Runs until it is at its end, or stopped; an error is told in words.
+pub(crate) type Run = dyn FnOnce(&mut Ingress<Tick>, &StopFlag) -> Result<PumpEnd, String> + Send;
+
+impl From<Feed> for Runner {
+    fn from(mut feed: Feed) -> Self {
+        let (name, counters) = (feed.name, Arc::clone(feed.source.counters()));
+        let run = Box::new(move |ingress: &mut Ingress<Tick>, stop: &StopFlag| {
+            let observe = || if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            pump(&mut *feed.source, ingress, feed.pace, observe).map_err(|error| error.to_string())
+        });
+        Self { name, counters, run }
+    }
+}
+
 /// What the feeds count.
-pub(crate) fn counts(feeds: &[Feed]) -> Counts {
-    feeds.iter().map(|feed| (feed.name.clone(), Arc::clone(feed.source.counters()))).collect()
+pub(crate) fn counts(feeds: &[Runner]) -> Counts {
+    feeds.iter().map(|feed| (feed.name.clone(), Arc::clone(&feed.counters))).collect()
 }
 
 /// How a feed ended.
-pub(crate) type Ended = (String, Result<PumpEnd, SourceError>);
+pub(crate) type Ended = (String, Result<PumpEnd, String>);
 
 /// Moves all feeds into the pipeline, each through an ingress of its own; `look` is called now and then. A feed that fails is told
 /// of at once, and the others go on.
 pub(crate) fn run<H: Handler<Tick>>(
-    feeds: Vec<Feed>,
+    feeds: Vec<Runner>,
     pipeline: &mut Pipeline<Tick, H>,
     stop: &StopFlag,
     mut look: impl FnMut(&Pipeline<Tick, H>),
@@ -38,10 +59,14 @@ pub(crate) fn run<H: Handler<Tick>>(
     let (tell, news) = unbounded();
     let mut running = 0;
     for feed in feeds {
-        let ingress = pipeline.ingress().expect("there are as many producers as feeds");
-        let (tell, stop, name) = (tell.clone(), stop.clone(), feed.name.clone());
+        let mut ingress = pipeline.ingress().expect("there are as many producers as feeds");
+        let (tell, stop, name) = (tell.clone(), stop.clone(), feed.name);
         let thread = std::thread::Builder::new().name(format!("feed-{name}"));
-        let spawned = thread.spawn(move || _ = tell.send((name, move_ticks(feed, ingress, &stop))));
+        let spawned = thread.spawn(move || {
+            let ended = (feed.run)(&mut ingress, &stop);
+            drop(ingress);
+            let _ = tell.send((name, ended));
+        });
         spawned.map_err(|error| CliError::io(&"a feed's thread", &error))?;
         running += 1;
     }
@@ -66,11 +91,6 @@ pub(crate) fn run<H: Handler<Tick>>(
         look(pipeline);
     }
     Ok(ended)
-}
-
-fn move_ticks(mut feed: Feed, mut ingress: Ingress<Tick>, stop: &StopFlag) -> Result<PumpEnd, SourceError> {
-    let observe = || if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    pump(&mut *feed.source, &mut ingress, feed.pace, observe)
 }
 
 /// A line for each feed: its messages, and whatever else has happened to it.

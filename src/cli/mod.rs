@@ -4,6 +4,8 @@ mod books;
 mod demo;
 mod feeds;
 mod generate;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod metrics_server;
 mod output;
 mod progress;

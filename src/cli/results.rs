@@ -19,6 +19,8 @@ use crate::config::units;
 pub(crate) struct Worker {
     pub(crate) bars: Option<BarsHandler>,
     pub(crate) books: Option<BookHandler<Tell>>,
+    #[cfg(feature = "kafka")]
+    pub(crate) sink: Option<plimsoll::kafka::SinkHandler>,
 }
 
 impl Handler<Tick> for Worker {
@@ -26,6 +28,10 @@ impl Handler<Tick> for Worker {
     fn enrich(&mut self, tick: &mut Tick, context: &Context) {
         if let Some(bars) = &mut self.bars {
             bars.enrich(tick, context);
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(sink) = &mut self.sink {
+            sink.enrich(tick, context);
         }
     }
 
@@ -37,6 +43,10 @@ impl Handler<Tick> for Worker {
         if let Some(books) = &mut self.books {
             books.process(tick, context);
         }
+        #[cfg(feature = "kafka")]
+        if let Some(sink) = &mut self.sink {
+            sink.process(tick, context);
+        }
     }
 
     fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
@@ -45,6 +55,10 @@ impl Handler<Tick> for Worker {
         }
         if let Some(books) = &mut self.books {
             books.on_gap(symbol, missed);
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(sink) = &mut self.sink {
+            sink.on_gap(symbol, missed);
         }
     }
 
@@ -67,7 +81,7 @@ pub(crate) struct ResultFlags {
     bars: Option<PathBuf>,
     /// Length of a bar: a number and ns, us, ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
-    bar_interval: NonZeroU64,
+    pub(crate) bar_interval: NonZeroU64,
     /// Where to write each change of a best bid or offer, as NDJSON if the name ends with .ndjson or .jsonl, else as CSV
     #[arg(long, value_name = "FILE")]
     bbo: Option<PathBuf>,
@@ -143,6 +157,8 @@ impl Results {
         Worker {
             bars: self.bars.as_ref().map(|_| BarsHandler::new(self.bar_interval)),
             books: self.books.as_ref().map(|books| books.handler(number)),
+            #[cfg(feature = "kafka")]
+            sink: None,
         }
     }
 

@@ -9,11 +9,15 @@ use std::time::Instant;
 use plimsoll::source::PumpEnd;
 use plimsoll::{DegradationLevel, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
+#[cfg(feature = "kafka")]
+use super::kafka::Kafka;
 use super::metrics_server::MetricsServer;
 use super::progress::Progress;
 use super::results::{ResultFlags, Results, Worker};
 use super::signal::StopFlag;
 use super::{CliError, feeds, spilling, summary};
+#[cfg(feature = "kafka")]
+use crate::config::kafka::{self, KafkaFlags};
 use crate::config::{Config, Feed, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
 
 /// Run feeds into bars, best bids and offers, and books.
@@ -49,6 +53,9 @@ pub(crate) struct Arguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     feed: FeedFlags,
+    #[cfg(feature = "kafka")]
+    #[command(flatten)]
+    kafka: KafkaFlags,
     #[command(flatten)]
     results: ResultFlags,
     #[command(flatten)]
@@ -58,7 +65,13 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     arguments.results.check()?;
     let config = Config::load(arguments.config.as_deref())?;
-    let sections = feed_sections(arguments, &config)?;
+    #[cfg(feature = "kafka")]
+    let kafka = kafka_settings(arguments, &config)?;
+    #[cfg(feature = "kafka")]
+    let has_kafka = kafka.is_some();
+    #[cfg(not(feature = "kafka"))]
+    let has_kafka = false;
+    let sections = if has_kafka { Vec::new() } else { feed_sections(arguments, &config)? };
     let spill = spill_settings(config.spill.as_ref(), &arguments.spill)?;
     let stop = StopFlag::install()?;
     let telemetry = Telemetry::new(&config.labels).map_err(|error| CliError::Runtime(error.to_string()))?;
@@ -67,28 +80,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let open = |(i, section): (usize, &FeedSection)| section.open(i + 1, &symbols);
     let feeds = sections.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
     check_names(&feeds)?;
-    let counts = feeds::counts(&feeds);
     let workers = arguments.workers.or(config.pipeline.workers).unwrap_or(1);
+    #[cfg(feature = "kafka")]
+    let mut kafka = kafka.map(|settings| Kafka::open(settings, &symbols, workers)).transpose()?;
     let results = Results::open(&arguments.results, &symbols, workers)?;
     let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
+    let books = results.books.as_ref();
+    let listening: Vec<_> = feeds.iter().map(|feed| (feed.name.clone(), feed.listening.clone())).collect();
+    let rebuilt = |feed| if let Some(books) = books { books.rebuild(feed) } else { feed };
+    #[allow(unused_mut, reason = "not without Kafka")]
+    let mut feeds: Vec<_> = feeds.into_iter().map(|feed| feeds::Runner::from(rebuilt(feed))).collect();
+    #[cfg(feature = "kafka")]
+    feeds.extend(kafka.as_mut().and_then(Kafka::runner));
+    let counts = feeds::counts(&feeds);
     let mut builder = spilling::with(builder(arguments, &config).workers(workers), spill.as_ref())
         .producers(feeds.len())
         .symbols(Arc::clone(&symbols))
         .telemetry(telemetry);
+    #[cfg(feature = "kafka")]
+    if let Some(kafka) = &kafka {
+        let lane_capacity = arguments.lane_capacity.or(config.pipeline.lane_capacity);
+        builder = kafka.build(builder, &config.thresholds, lane_capacity);
+    }
     for (name, counters) in &counts {
         builder = builder.feed(name, Arc::clone(counters));
     }
-    let books = results.books.as_ref();
     for counters in books.iter().flat_map(|books| books.counters()) {
         builder = builder.books(Arc::clone(counters));
     }
-    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|number| results.worker(number))?;
+    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|number| Worker {
+        #[cfg(feature = "kafka")]
+        sink: kafka.as_ref().and_then(|kafka| kafka.handler(number)),
+        ..results.worker(number)
+    })?;
     if let Some(server) = &server {
         let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
     }
-    for feed in feeds.iter().filter(|feed| !feed.listening.is_empty()) {
-        let addresses: Vec<_> = feed.listening.iter().map(|address| address.to_string()).collect();
-        let _ = writeln!(io::stderr(), "feed {} listens on {}", feed.name, addresses.join(" and "));
+    for (name, addresses) in listening.iter().filter(|(_, addresses)| !addresses.is_empty()) {
+        let addresses: Vec<_> = addresses.iter().map(|address| address.to_string()).collect();
+        let _ = writeln!(io::stderr(), "feed {name} listens on {}", addresses.join(" and "));
     }
     if let (Some(spill), Some(recovery)) = (&spill, pipeline.recovery()) {
         let _ = io::stderr().write_all(spilling::found(&spill.dir, recovery).as_bytes());
@@ -96,8 +126,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 
     let start = Instant::now();
     let mut progress = Progress::new();
-    let rebuilt = |feed| if let Some(books) = books { books.rebuild(feed) } else { feed };
-    let feeds = feeds.into_iter().map(rebuilt).collect();
     let moved = feeds::run(feeds, &mut pipeline, &stop, |pipeline| {
         if let Some(books) = books {
             books.set_calm(pipeline.level() == DegradationLevel::Normal);
@@ -105,7 +133,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         progress.show(&counts, || pipeline.level().to_string());
     });
     progress.clear();
-    let ended = pipeline.join();
+    // What Kafka has is not lost by a bound, and it wants an end in time.
+    let ended = if has_kafka { pipeline.shutdown() } else { pipeline.join() };
     let elapsed = start.elapsed();
 
     let mut text = String::new();
@@ -117,6 +146,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         }
         Err(error) => ((*error.ledger).clone(), Vec::new(), Err(CliError::Runtime(error.to_string()))),
     };
+    #[cfg(feature = "kafka")]
+    let (workers, sunk) = sink(workers, kafka, &mut text);
+    #[cfg(not(feature = "kafka"))]
+    let sunk = Ok(());
     let (told, written) = results.write(workers, &ledger, &counts);
     text = summary::ledger(&ledger, spill.is_some()) + &text + &told;
     if let Some(spill) = &spill {
@@ -130,8 +163,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     } else {
         io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout)
     };
-    has_run.and(written).and(printed)?;
+    has_run.and(written).and(sunk).and(printed)?;
     tell_ends(moved?)
+}
+
+/// The settings of Kafka, if there are any; beside them, there are no feeds.
+#[cfg(feature = "kafka")]
+fn kafka_settings(arguments: &Arguments, config: &Config) -> Result<Option<kafka::KafkaSettings>, CliError> {
+    let (source, sink) = (config.source.kafka.as_ref(), config.sink.kafka.as_ref());
+    let (rows, interval) = (arguments.feed.section(), arguments.results.bar_interval);
+    let settings = kafka::settings(source, sink, &arguments.kafka, rows, interval)?;
+    if settings.is_some() && !config.feed.is_empty() {
+        return Err(CliError::Usage(
+            "the configuration has feeds, and there is Kafka: give one or the other".to_owned(),
+        ));
+    }
+    Ok(settings)
+}
+
+/// Has the sink write what is left, now that no more ticks come.
+#[cfg(feature = "kafka")]
+fn sink(mut workers: Vec<Worker>, kafka: Option<Kafka>, text: &mut String) -> (Vec<Worker>, Result<(), CliError>) {
+    workers.iter_mut().filter_map(|worker| worker.sink.as_mut()).for_each(|sink| sink.close_bars());
+    let Some(kafka) = kafka else { return (workers, Ok(())) };
+    let (counts, finished) = kafka.finish();
+    *text += &counts;
+    (workers, finished)
 }
 
 /// Says how the feeds ended, if not at their end.

@@ -31,6 +31,9 @@ pub(crate) fn ledger(ledger: &Ledger, spills: bool) -> String {
         let _ = writeln!(out, "  {name:<16}{:>16}", grouped(count));
     };
     row("offered", ledger.offered);
+    if ledger.redelivered > 0 {
+        row("redelivered", ledger.redelivered);
+    }
     row("refused", ledger.refused);
     row("full", ledger.full);
     row("accepted", ledger.accepted);

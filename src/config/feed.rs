@@ -58,7 +58,7 @@ impl Kind {
     }
 
     /// The keys, beside those for all kinds, that mean something to it.
-    const fn keys(self) -> &'static [&'static str] {
+    pub(super) const fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Asx => &["input", "pace"],
             Self::Itch => &["input", "pace", "prefix", "day", "zone", "orders_max"],
@@ -290,7 +290,7 @@ impl FeedSection {
         }
     }
 
-    fn keys_given(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn keys_given(&self) -> impl Iterator<Item = &'static str> {
         let given = [
             ("input", self.input.is_some()),
             ("pace", self.pace.is_some()),

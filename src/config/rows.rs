@@ -9,6 +9,8 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
 
 use super::feed::FeedSection;
+#[cfg(feature = "kafka")]
+use super::feed::Kind;
 
 /// What all rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +33,23 @@ pub(super) fn column(text: &str) -> Result<(Role, String), String> {
 }
 
 impl FeedSection {
+    /// How rows in records are to be read.
+    #[cfg(feature = "kafka")]
+    pub(super) fn rows_of_records(&self, is_csv: bool) -> Result<RowsConfig, String> {
+        let known = if is_csv { Kind::Csv } else { Kind::Ndjson }.keys();
+        let is_known = |key: &&str| known.contains(key) && !matches!(*key, "input" | "pace" | "prefix");
+        match self.keys_given().find(|key| !is_known(key)) {
+            Some(key) => Err(format!("{key} means nothing to rows in records")),
+            None => self.rows(is_csv, OnMalformed::Stop),
+        }
+    }
+
+    /// Whether any key is given.
+    #[cfg(feature = "kafka")]
+    pub(super) fn is_given(&self) -> bool {
+        self.keys_given().next().is_some()
+    }
+
     pub(super) fn rows(&self, is_csv: bool, on_malformed: OnMalformed) -> Result<RowsConfig, String> {
         let delimiter = self.delimiter.unwrap_or(',');
         let delimiter = u8::try_from(delimiter).ok().filter(|byte| byte.is_ascii() && !b"\"\r\n".contains(byte));

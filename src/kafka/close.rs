@@ -13,6 +13,9 @@ use super::counters::{KafkaCount, KafkaCounters};
 /// The client gets as long at least, however little time is left.
 const LEAST: Duration = Duration::from_secs(1);
 
+/// Between two looks whether the client is closed.
+const STEP: Duration = Duration::from_millis(20);
+
 /// Commits, leaves the group and closes the client; gives up at the deadline, and leaves the client to itself.
 pub(super) fn leave(client: Client, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
     let (tell, closed) = bounded(1);
@@ -28,8 +31,17 @@ pub(super) fn leave(client: Client, offsets: TopicPartitionList, counters: &Arc<
             }
         }
         client.context().close();
-        drop(client);
+        match client.close_queue() {
+            Ok(()) => {
+                while !client.closed() {
+                    client.poll(STEP);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the group could not be left in good order"),
+        }
         let _ = tell.send(());
+        // That frees the client's memory, nothing else, and nobody waits for it.
+        drop(client);
     };
     // A thread of its own, since nothing of this can be called off.
     let thread = std::thread::Builder::new().name("plimsoll-kafka-close".to_owned()).spawn(close);

@@ -118,10 +118,12 @@ impl Statistics<'_> {
             let number = partition.partition.to_string();
             let Some(told) = topic.and_then(|topic| topic.partitions.get(number.as_str())) else { continue };
             debug_assert_eq!(told.partition, partition.partition);
+            if told.hi_offset >= 0 {
+                partition.set_high(told.hi_offset);
+            }
             // While it is paused nothing is asked, and so nothing is news.
-            let is_news = told.fetch_state == "active" && is_up(told.leader) && !counters.is_paused();
-            if is_news && told.hi_offset >= 0 {
-                partition.set_high(told.hi_offset, now);
+            if told.fetch_state == "active" && is_up(told.leader) && !counters.is_paused() {
+                partition.set_fresh(now);
             }
             if told.committed_offset >= 0 {
                 partition.set_committed(told.committed_offset);

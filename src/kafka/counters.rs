@@ -183,7 +183,7 @@ pub struct PartitionCounters {
     committed: AtomicI64,
     /// The high watermark: the offset that the next record to be written gets.
     high: AtomicI64,
-    /// When that was news.
+    /// When it was news.
     high_at_ms: AtomicU64,
     redelivered: AtomicU64,
     skipped: AtomicU64,
@@ -259,8 +259,12 @@ impl PartitionCounters {
         self.committed.store(offset, Ordering::Relaxed);
     }
 
-    pub(super) fn set_high(&self, high: i64, at_ms: u64) {
+    pub(super) fn set_high(&self, high: i64) {
         self.high.store(high, Ordering::Relaxed);
+    }
+
+    /// The high watermark is news.
+    pub(super) fn set_fresh(&self, at_ms: u64) {
         self.high_at_ms.store(at_ms, Ordering::Relaxed);
     }
 

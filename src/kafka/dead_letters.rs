@@ -17,6 +17,7 @@ use super::config::{ClusterConfig, is_topic_name, refused};
 use super::counters::{KafkaCount, KafkaCounters};
 use super::decode::Record;
 use super::error::KafkaError;
+use super::probe::Question;
 use super::unfinished::RecordId;
 use crate::source::{Malformed, OnMalformed};
 
@@ -108,6 +109,7 @@ impl DeadLetters {
                     return Err(KafkaError::Config(format!("{topic:?} is no topic's name for dead letters")));
                 }
                 let config = cluster.client(&super::sink::producer_properties())?;
+                Question::ask_to_write(cluster, std::slice::from_ref(&topic))?;
                 let reports = Reports::default();
                 let producer = BaseProducer::from_config_and_context(&config, reports.clone()).map_err(refused)?;
                 Place::Topic { topic, producer: Box::new(producer), reports, on_their_way: 0 }

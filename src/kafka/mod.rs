@@ -10,9 +10,11 @@ mod error;
 mod lag;
 mod partitions;
 mod probe;
+mod scaling;
 mod sink;
 mod source;
 mod unfinished;
+mod watch;
 
 pub use config::{AssignmentStrategy, ClusterConfig, KafkaConfig, OnError, Secret, StartAt, is_secret};
 pub use counters::{KafkaCount, KafkaCounters, PartitionCounters};
@@ -20,5 +22,6 @@ pub use dead_letters::OnUndecodable;
 pub use decode::{DecodeRecord, Record, TickDecoder, TickFormat};
 pub use error::KafkaError;
 pub use lag::KafkaLag;
+pub use scaling::{SCALING_RULES, ScalingAdvice, ScalingRule};
 pub use sink::{KafkaSink, SinkConfig, SinkCounters, SinkFormat, SinkHandler, SinkProgress};
 pub use source::KafkaSource;

@@ -21,6 +21,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use super::config::{ClusterConfig, is_topic_name, refused};
 use super::encode::{Encoder, Item};
 use super::error::KafkaError;
+use super::probe::Question;
 use crate::handler::{BarsHandler, Context, Handler};
 use crate::message::SymbolId;
 use crate::symbols::Symbols;
@@ -166,15 +167,17 @@ impl KafkaSink {
     /// Starts a sink for so many workers, whose symbols are named in `symbols`.
     ///
     /// # Errors
-    /// When the settings make no sense.
+    /// When the settings make no sense, or a topic is not there, or not for us.
     pub fn start(config: SinkConfig, symbols: Arc<Symbols>, workers: usize) -> Result<Self, KafkaError> {
         let topics = [config.ticks.as_ref().map(|ticks| &ticks.0), config.bars.as_ref().map(|bars| &bars.0)];
-        if let Some(topic) = topics.into_iter().flatten().find(|topic| !is_topic_name(topic)) {
+        let topics: Vec<String> = topics.into_iter().flatten().cloned().collect();
+        if let Some(topic) = topics.iter().find(|topic| !is_topic_name(topic)) {
             return Err(KafkaError::Config(format!("{topic:?} is no topic's name for the sink")));
         }
         let mut properties = producer_properties().to_vec();
         properties.push(("message.timeout.ms", config.delivery_timeout.as_millis().to_string()));
         let client_config = config.cluster.client(&properties)?;
+        Question::ask_to_write(&config.cluster, &topics)?;
         let outbox =
             || Outbox { items: ArrayQueue::new(QUEUE), pushed: CachePadded::default(), delivered: AtomicU64::new(0) };
         let shared = Arc::new(Shared {

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::close;
 use super::config::{KafkaConfig, OnError, refused};
 use super::context::{self, Change, Client, Context};
 use super::counters::{KafkaCount, KafkaCounters};
@@ -18,9 +19,10 @@ use super::decode::{DecodeRecord, Record};
 use super::error::{KafkaError, Trouble};
 use super::lag::KafkaLag;
 use super::partitions::Partitions;
+use super::probe::Question;
 use super::sink::SinkProgress;
 use super::unfinished::{Assignment, RecordId, Unfinished};
-use super::{close, probe};
+use super::watch::Watch;
 use crate::degradation::DegradationThresholds;
 use crate::ingress::Ingress;
 use crate::message::{Message, wall_clock_ns};
@@ -52,6 +54,8 @@ pub struct KafkaSource<M, D> {
     counters: Arc<KafkaCounters>,
     dead_letters: DeadLetters,
     sink: Option<SinkProgress>,
+    /// Ends with the source.
+    _watch: Watch,
     partitions: Partitions,
     unfinished: Unfinished,
     /// Messages that were made of records and are not in a lane yet, in order.
@@ -73,9 +77,10 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
     /// settings say to go on trying.
     pub fn open(config: KafkaConfig, decoder: D, on_undecodable: OnUndecodable) -> Result<Self, KafkaError> {
         let client_config = config.consumer()?;
-        probe::ask(&config)?;
+        Question::of_source(&config).ask(client_config.clone())?;
         let counters = Arc::new(KafkaCounters::new((config.statistics_interval * 8).max(Duration::from_secs(2))));
         let dead_letters = DeadLetters::open(&config.cluster, on_undecodable)?;
+        let watch = Watch::start(&config, &counters)?;
         let client = Client::from_config_and_context(&client_config, Context::new(Arc::clone(&counters)));
         let client = client.map_err(refused)?;
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
@@ -87,6 +92,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
             counters,
             dead_letters,
             sink: None,
+            _watch: watch,
             partitions: Partitions::default(),
             unfinished: Unfinished::default(),
             pending: VecDeque::new(),

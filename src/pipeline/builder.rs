@@ -28,7 +28,7 @@ use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
 use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
 use crate::symbols::Symbols;
-use crate::telemetry::{Exporter, Telemetry};
+use crate::telemetry::{Exported, Exporter, Telemetry};
 use crate::worker::WorkerParts;
 
 /// Settings of a [`Pipeline`], and its start.
@@ -43,8 +43,7 @@ pub struct PipelineBuilder {
     wait: WaitStrategy,
     pinning: Pinning,
     lag: Box<dyn LagSource>,
-    feeds: Vec<(String, Arc<FeedCounters>)>,
-    books: Vec<Arc<BookCounters>>,
+    exported: Exported,
     memory: Box<dyn MemorySource>,
     sample_interval: Duration,
     drain_timeout: Duration,
@@ -67,8 +66,7 @@ impl Default for PipelineBuilder {
             wait: WaitStrategy::default(),
             pinning: Pinning::default(),
             lag: Box::new(LaneLag),
-            feeds: Vec::new(),
-            books: Vec::new(),
+            exported: Exported::default(),
             memory: Box::new(ProcessMemory::new()),
             sample_interval: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
@@ -170,14 +168,29 @@ impl PipelineBuilder {
     /// the [lag source](Self::lag_source) says.
     #[must_use]
     pub fn feed(mut self, name: impl Into<String>, counters: Arc<FeedCounters>) -> Self {
-        self.feeds.push((name.into(), counters));
+        self.exported.feeds.push((name.into(), counters));
         self
     }
 
     /// What a [book handler](crate::BookHandler) counts becomes metrics; those of several are added up.
     #[must_use]
     pub fn books(mut self, counters: Arc<BookCounters>) -> Self {
-        self.books.push(counters);
+        self.exported.books.push(counters);
+        self
+    }
+
+    /// What a [Kafka source](crate::kafka::KafkaSource), and a sink if there is one, count becomes metrics, and so does how many
+    /// instances there should be, by the [rules](crate::kafka::SCALING_RULES): of `instances` that there are, as long as nobody tells how many
+    /// members the group has. The source's [lag](crate::kafka::KafkaSource::lag) is for [`lag_source`](Self::lag_source).
+    #[cfg(feature = "kafka")]
+    #[must_use]
+    pub fn kafka(
+        mut self,
+        source: Arc<crate::kafka::KafkaCounters>,
+        sink: Option<Arc<crate::kafka::SinkCounters>>,
+        instances: u64,
+    ) -> Self {
+        self.exported.kafka = Some(crate::telemetry::Kafka { source, sink, instances });
         self
     }
 
@@ -345,10 +358,10 @@ impl PipelineBuilder {
         let monitor = Monitor {
             shared,
             published,
-            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, &self.feeds, self.books)),
+            feeds: self.exported.feeds.iter().map(|(_, counters)| Arc::clone(counters)).collect(),
+            exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, self.exported)),
             counters,
             lag: self.lag,
-            feeds: self.feeds.into_iter().map(|(_, counters)| counters).collect(),
             memory: self.memory,
             on_transition: self.on_transition,
             wakers,

@@ -146,6 +146,16 @@ impl BookExporter {
     }
 }
 
+/// What is exported beside the pipeline itself.
+#[derive(Debug, Default)]
+pub(crate) struct Exported {
+    /// By name.
+    pub(crate) feeds: Vec<(String, Arc<FeedCounters>)>,
+    pub(crate) books: Vec<Arc<BookCounters>>,
+    #[cfg(feature = "kafka")]
+    pub(crate) kafka: Option<super::Kafka>,
+}
+
 /// Pre-made handles of every series.
 pub(crate) struct Exporter {
     telemetry: Telemetry,
@@ -153,6 +163,7 @@ pub(crate) struct Exporter {
     transitions: Vec<(DegradationLevel, DegradationLevel, Counter)>,
     shed: Vec<(Tier, ShedReason, Counter)>,
     offered: Counter,
+    redelivered: Counter,
     accepted: Counter,
     refused: Counter,
     full: Counter,
@@ -163,6 +174,8 @@ pub(crate) struct Exporter {
     feeds: Vec<FeedExporter>,
     /// There, if there are books.
     books: Option<BookExporter>,
+    #[cfg(feature = "kafka")]
+    kafka: Option<super::kafka::KafkaExporter>,
     lag: Gauge,
     memory_used: Gauge,
     memory_limit: Gauge,
@@ -179,10 +192,10 @@ pub(crate) struct Exporter {
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Makes handles and describes them.
-struct Maker<'a>(&'a Telemetry);
+pub(super) struct Maker<'a>(pub(super) &'a Telemetry);
 
 impl Maker<'_> {
-    fn counter<const N: usize>(
+    pub(super) fn counter<const N: usize>(
         &self,
         (name, help): (&'static str, &'static str),
         labels: [(&'static str, String); N],
@@ -192,7 +205,7 @@ impl Maker<'_> {
         recorder.register_counter(&key(name, labels), &METADATA)
     }
 
-    fn gauge<const N: usize>(
+    pub(super) fn gauge<const N: usize>(
         &self,
         (name, help): (&'static str, &'static str),
         labels: [(&'static str, String); N],
@@ -224,12 +237,8 @@ fn priority_label(priority: MessagePriority) -> String {
 
 impl Exporter {
     /// Registers every series, at 0.
-    pub(crate) fn new(
-        telemetry: Telemetry,
-        counters: &Counters,
-        feeds: &[(String, Arc<FeedCounters>)],
-        books: Vec<Arc<BookCounters>>,
-    ) -> Self {
+    pub(crate) fn new(telemetry: Telemetry, counters: &Counters, exported: Exported) -> Self {
+        let Exported { feeds, books, .. } = exported;
         let make = Maker(&telemetry);
         let levels = DegradationLevel::ALL;
         let pairs = levels.iter().flat_map(|&from| levels.map(|to| (from, to)));
@@ -261,6 +270,7 @@ impl Exporter {
             transitions: transitions.collect(),
             shed: shed.collect(),
             offered: make.counter(names::OFFERED, []),
+            redelivered: make.counter(names::REDELIVERED, []),
             accepted: make.counter(names::ACCEPTED, []),
             refused: make.counter(names::REFUSED, []),
             full: make.counter(names::FULL, []),
@@ -270,6 +280,8 @@ impl Exporter {
             spill: SpillExporter::new(&make, counters.workers.len()),
             feeds: feeds.iter().map(|(name, counters)| FeedExporter::new(&make, name, counters)).collect(),
             books: (!books.is_empty()).then(|| BookExporter::new(&make, books)),
+            #[cfg(feature = "kafka")]
+            kafka: exported.kafka.map(|kafka| super::kafka::KafkaExporter::new(&make, kafka)),
             lag: make.gauge(names::LAG, []),
             memory_used: make.gauge(names::MEMORY_USED, []),
             memory_limit: make.gauge(names::MEMORY_LIMIT, []),
@@ -293,6 +305,7 @@ impl Exporter {
             counter.absolute(ledger.shed_by.get(*tier, *reason));
         }
         self.offered.absolute(ledger.offered);
+        self.redelivered.absolute(ledger.redelivered);
         self.accepted.absolute(ledger.accepted);
         self.refused.absolute(ledger.refused);
         self.full.absolute(ledger.full);
@@ -304,6 +317,8 @@ impl Exporter {
         self.spill.export(counters, &ledger);
         self.feeds.iter().for_each(FeedExporter::export);
         self.books.iter().for_each(BookExporter::export);
+        #[cfg(feature = "kafka")]
+        self.kafka.iter_mut().for_each(|kafka| kafka.export(&self.telemetry, ledger.in_flight));
         self.lag.set(sample.lag as f64);
         self.memory_used.set(sample.memory.used_bytes as f64);
         self.memory_limit.set(sample.memory.limit_bytes as f64);

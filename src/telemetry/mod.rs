@@ -4,6 +4,8 @@
 //! that were made at start, so no metrics macro runs on the hot path and no global recorder is installed.
 
 mod exporter;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod latency;
 mod names;
 
@@ -11,7 +13,9 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
 
-pub(crate) use exporter::{Exporter, Sample};
+pub(crate) use exporter::{Exported, Exporter, Sample};
+#[cfg(feature = "kafka")]
+pub(crate) use kafka::Kafka;
 pub(crate) use latency::LatencyHistogram;
 pub use latency::LatencySnapshot;
 

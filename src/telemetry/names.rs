@@ -1,5 +1,7 @@
 //! Names and help texts of all series. The first three are the reference's.
 
+#[cfg(feature = "kafka")]
+use crate::kafka::KafkaCount;
 use crate::source::FeedCount;
 
 pub(super) const LEVEL: (&str, &str) =
@@ -8,6 +10,10 @@ pub(super) const TRANSITIONS: (&str, &str) = ("k2_degradation_transitions_total"
 pub(super) const SHED: (&str, &str) = ("k2_messages_shed_total", "Messages shed, by the symbol's tier and the reason");
 
 pub(super) const OFFERED: (&str, &str) = ("k2_messages_offered_total", "Messages that producers offered");
+pub(super) const REDELIVERED: (&str, &str) = (
+    "k2_messages_redelivered_total",
+    "Of the offered messages, those that the source knows to have been offered before",
+);
 pub(super) const ACCEPTED: (&str, &str) = ("k2_messages_accepted_total", "Messages taken into a lane");
 pub(super) const REFUSED: (&str, &str) = ("k2_messages_refused_total", "Messages refused by the intake gate");
 pub(super) const FULL: (&str, &str) = ("k2_messages_full_total", "Messages turned away from a full lane");
@@ -74,6 +80,77 @@ pub(super) const fn feed(count: FeedCount) -> (&'static str, &'static str) {
         }
     }
 }
+
+/// A Kafka source's series.
+#[cfg(feature = "kafka")]
+pub(super) const fn kafka(count: KafkaCount) -> (&'static str, &'static str) {
+    match count {
+        KafkaCount::Records => ("k2_kafka_records_total", "Records taken from partitions"),
+        KafkaCount::Bytes => ("k2_kafka_bytes_total", "Bytes of keys and payloads of records taken"),
+        KafkaCount::Messages => ("k2_kafka_messages_total", "Messages that records were made into"),
+        KafkaCount::Undecodable => ("k2_kafka_undecodable_total", "Records that could not be decoded"),
+        KafkaCount::DeadLetters => {
+            ("k2_kafka_dead_letters_total", "Undecodable records that are safe with the dead letters")
+        }
+        KafkaCount::Rebalances => ("k2_kafka_rebalances_total", "Rebalances after which partitions were assigned"),
+        KafkaCount::Lost => (
+            "k2_kafka_lost_partitions_total",
+            "Partitions that went without notice, as the group had given up on this member",
+        ),
+        KafkaCount::GivenUp => {
+            ("k2_kafka_given_up_records_total", "Records that were not finished when their partition was given up")
+        }
+        KafkaCount::Commits => ("k2_kafka_commits_total", "Commits that a broker has acknowledged"),
+        KafkaCount::CommitFailures => ("k2_kafka_commit_failures_total", "Commits that failed"),
+        KafkaCount::Pauses => ("k2_kafka_pauses_total", "How often all partitions were paused"),
+        KafkaCount::Errors => ("k2_kafka_errors_total", "Errors that the client reported and goes on after"),
+        KafkaCount::Members => ("k2_kafka_group_members", "Members of the group; 0 while not known"),
+    }
+}
+
+#[cfg(feature = "kafka")]
+mod of_kafka {
+    pub(crate) const KAFKA_PAUSED: (&str, &str) =
+        ("k2_kafka_paused", "1 while all partitions are paused: at CIRCUIT_BREAK, or since lanes have no room");
+    pub(crate) const KAFKA_LAG_STALE: (&str, &str) = (
+        "k2_kafka_lag_stale",
+        "1 while the backlog may be wrong, since a partition's broker has not told its end for a while",
+    );
+    pub(crate) const KAFKA_BACKLOG: (&str, &str) =
+        ("k2_kafka_backlog_messages", "Records that wait in the assigned partitions: high watermark less position");
+    pub(crate) const RECOMMENDED_INSTANCES: (&str, &str) = (
+        "k2_recommended_instances",
+        "How many members the group should have: more than there are, if the lag has been high for long",
+    );
+    pub(crate) const KAFKA_PARTITION_ASSIGNED: (&str, &str) =
+        ("k2_kafka_partition_assigned", "1 while the partition is assigned to this member");
+    pub(crate) const KAFKA_PARTITION_PAUSED: (&str, &str) =
+        ("k2_kafka_partition_paused", "1 while the partition is assigned and paused");
+    pub(crate) const KAFKA_PARTITION_POSITION: (&str, &str) =
+        ("k2_kafka_partition_position", "Offset of the next record to be taken; NaN while not known");
+    pub(crate) const KAFKA_PARTITION_COMMITTED: (&str, &str) =
+        ("k2_kafka_partition_committed_offset", "Committed offset, as this member knows it; NaN while not known");
+    pub(crate) const KAFKA_PARTITION_HIGH: (&str, &str) =
+        ("k2_kafka_partition_high_watermark", "Offset that the next record to be written gets; NaN while not known");
+    pub(crate) const KAFKA_PARTITION_LAG: (&str, &str) =
+        ("k2_kafka_partition_lag_messages", "Records that wait in the partition for this member");
+    pub(crate) const KAFKA_PARTITION_REDELIVERED: (&str, &str) =
+        ("k2_kafka_partition_redelivered_total", "Messages of the partition that had been offered before");
+    pub(crate) const KAFKA_PARTITION_SKIPPED: (&str, &str) = (
+        "k2_kafka_partition_skipped_offsets_total",
+        "Offsets that no record came for: markers of transactions, compacted or deleted records",
+    );
+    pub(crate) const KAFKA_SINK_DELIVERED: (&str, &str) =
+        ("k2_kafka_sink_delivered_total", "Records of the sink that the cluster has acknowledged");
+    pub(crate) const KAFKA_SINK_FAILED: (&str, &str) =
+        ("k2_kafka_sink_failed_total", "Records of the sink that could not be delivered");
+    pub(crate) const KAFKA_SINK_LEFT_OUT: (&str, &str) =
+        ("k2_kafka_sink_left_out_total", "Ticks that the sink's format has no form for");
+    pub(crate) const KAFKA_SINK_ON_THEIR_WAY: (&str, &str) =
+        ("k2_kafka_sink_pending_records", "Records of the sink that are not acknowledged yet");
+}
+#[cfg(feature = "kafka")]
+pub(super) use of_kafka::*;
 
 pub(super) const LAG: (&str, &str) =
     ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");

@@ -30,6 +30,17 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until all that is there is committed: librdkafka's mock refuses commits while a group rebalances, which Kafka does not.
+pub(crate) fn until_committed(cluster: &Cluster, group: &str, topic: &str, partitions: i32) {
+    until("all is committed", || {
+        let committed = cluster.committed(group, topic, partitions);
+        cluster
+            .ends(topic, partitions)
+            .iter()
+            .all(|(partition, end)| *end == 0 || committed.get(partition).is_some_and(|(offset, _)| offset == end))
+    });
+}
+
 /// A name that nobody has used.
 pub(crate) fn unique(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use plimsoll::kafka::{AssignmentStrategy, KafkaCount, StartAt};
 use plimsoll::source::PumpEnd;
 
-use crate::cluster::{Cluster, unique, until};
+use crate::cluster::{Cluster, unique, until, until_committed};
 use crate::member::{Member, Notebook, Setup, config};
 
 /// Messages that a worker takes off its lane at once.
@@ -85,17 +85,6 @@ fn an_offset_waits_for_the_lowest_record_that_is_not_finished_and_only_unfinishe
     let mut all = notebook.times();
     again.keys().for_each(|number| *all.entry(*number).or_default() += 1);
     assert!(all.keys().copied().eq(1..601), "every number came at least once");
-}
-
-/// Waits until all that is there is committed: librdkafka's mock refuses commits while a group rebalances, which Kafka does not.
-fn until_committed(cluster: &Cluster, group: &str, topic: &str, partitions: i32) {
-    until("all is committed", || {
-        let committed = cluster.committed(group, topic, partitions);
-        cluster
-            .ends(topic, partitions)
-            .iter()
-            .all(|(partition, end)| *end == 0 || committed.get(partition).is_some_and(|(offset, _)| offset == end))
-    });
 }
 
 /// Members come and go while numbers keep coming. As all leave in good order, each number comes exactly once.
