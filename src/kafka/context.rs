@@ -105,6 +105,7 @@ struct PartitionStatistics<'a> {
     partition: i32,
     leader: i32,
     fetch_state: Cow<'a, str>,
+    lo_offset: i64,
     hi_offset: i64,
     committed_offset: i64,
 }
@@ -118,9 +119,7 @@ impl Statistics<'_> {
             let number = partition.partition.to_string();
             let Some(told) = topic.and_then(|topic| topic.partitions.get(number.as_str())) else { continue };
             debug_assert_eq!(told.partition, partition.partition);
-            if told.hi_offset >= 0 {
-                partition.set_high(told.hi_offset);
-            }
+            partition.set_watermarks(told.lo_offset, told.hi_offset);
             // While it is paused nothing is asked, and so nothing is news.
             if told.fetch_state == "active" && is_up(told.leader) && !counters.is_paused() {
                 partition.set_fresh(now);

@@ -181,6 +181,10 @@ pub struct PartitionCounters {
     /// The next offset to be taken.
     position: AtomicI64,
     committed: AtomicI64,
+    /// It begins with the first record there is, if nothing is committed.
+    is_from_start: AtomicBool,
+    /// The offset of the first record there is.
+    low: AtomicI64,
     /// The high watermark: the offset that the next record to be written gets.
     high: AtomicI64,
     /// When it was news.
@@ -198,6 +202,8 @@ impl PartitionCounters {
             is_assigned: AtomicBool::new(false),
             position: unknown(),
             committed: unknown(),
+            is_from_start: AtomicBool::new(false),
+            low: unknown(),
             high: unknown(),
             high_at_ms: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
@@ -227,7 +233,9 @@ impl PartitionCounters {
 
     /// Records that wait in it for this member; 0 when it is not assigned, or not enough is known.
     pub fn lag(&self) -> u64 {
-        match (self.is_assigned(), self.high(), self.position()) {
+        // Before the first record it stands where it will begin.
+        let begin = || known(&self.low).filter(|_| self.is_from_start.load(Ordering::Relaxed));
+        match (self.is_assigned(), self.high(), self.position().or_else(begin)) {
             (true, Some(high), Some(position)) => u64::try_from(high - position).unwrap_or(0),
             _ => 0,
         }
@@ -243,12 +251,15 @@ impl PartitionCounters {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_assigned(&self, assigned: bool) {
-        if assigned {
-            self.position.store(UNKNOWN, Ordering::Relaxed);
-            self.high.store(UNKNOWN, Ordering::Relaxed);
-        }
-        self.is_assigned.store(assigned, Ordering::Relaxed);
+    pub(super) fn set_assigned(&self, is_from_start: bool) {
+        [&self.position, &self.low, &self.high].iter().for_each(|offset| offset.store(UNKNOWN, Ordering::Relaxed));
+        self.high_at_ms.store(0, Ordering::Relaxed);
+        self.is_from_start.store(is_from_start, Ordering::Relaxed);
+        self.is_assigned.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.is_assigned.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn set_position(&self, offset: i64) {
@@ -259,8 +270,13 @@ impl PartitionCounters {
         self.committed.store(offset, Ordering::Relaxed);
     }
 
-    pub(super) fn set_high(&self, high: i64) {
-        self.high.store(high, Ordering::Relaxed);
+    /// What is not known of the two is less than 0.
+    pub(super) fn set_watermarks(&self, low: i64, high: i64) {
+        for (place, offset) in [(&self.low, low), (&self.high, high)] {
+            if offset >= 0 {
+                place.store(offset, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The high watermark is news.

@@ -50,18 +50,19 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// A partition has come. `committed`: what the group has committed for it, with what was written beside it. Returns where to
+    /// A partition has come, in which the group begins with the first record there is, if nothing is committed. `committed`: what the group has committed for it, with what was written beside it. Returns where to
     /// begin, if not at the committed offset: if this process has finished more than it could commit when it gave the partition up, and
     /// nobody has committed anything since.
     pub(super) fn add(
         &mut self,
         (topic, partition): (&str, i32),
         committed: Option<(i64, &str)>,
+        is_from_start: bool,
         counters: &KafkaCounters,
         unfinished: &mut Unfinished,
     ) -> Option<i64> {
         let counters = counters.partition(topic, partition);
-        counters.set_assigned(true);
+        counters.set_assigned(is_from_start);
         let left = self.left.get(&(Arc::clone(&counters.topic), partition)).copied();
         let left_at = left.and_then(|left| left.offered);
         let told = committed.and_then(|(_, beside)| beside.strip_prefix(OFFERED)?.parse().ok());
@@ -118,7 +119,7 @@ impl Partitions {
             let (finished, committed) = (unfinished.offset(there.assignment), there.counters.committed());
             let left = Left { offered: there.offered.or(there.left_at), finished, committed };
             unfinished.release(there.assignment);
-            there.counters.set_assigned(false);
+            there.counters.set_gone();
             self.left.insert((Arc::clone(&there.counters.topic), there.counters.partition), left);
         }
     }

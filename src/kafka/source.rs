@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::close;
-use super::config::{KafkaConfig, OnError, refused};
+use super::config::{KafkaConfig, OnError, StartAt, refused};
 use super::context::{self, Change, Client, Context};
 use super::counters::{KafkaCount, KafkaCounters};
 use super::dead_letters::{DeadLetters, OnUndecodable};
@@ -257,7 +257,9 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
                 Offset::Offset(offset) => Some((offset, found.metadata())),
                 _ => None,
             });
-            let begin = self.partitions.add((topic, number), committed, &self.counters, &mut self.unfinished);
+            let is_from_start = self.config.start == StartAt::Earliest;
+            let begin =
+                self.partitions.add((topic, number), committed, is_from_start, &self.counters, &mut self.unfinished);
             let mut element = assignment.add_partition(topic, number);
             if let Some(begin) = begin {
                 element.set_offset(Offset::Offset(begin)).map_err(lasting)?;

@@ -48,8 +48,8 @@ fn run(client: &BaseConsumer<Listener>, group: &str, counters: &KafkaCounters, s
             if is_stopped() {
                 return;
             }
-            let Ok((_, high)) = client.fetch_watermarks(&partition.topic, partition.partition, WAIT) else { break };
-            partition.set_high(high);
+            let Ok((low, high)) = client.fetch_watermarks(&partition.topic, partition.partition, WAIT) else { break };
+            partition.set_watermarks(low, high);
             partition.set_fresh(counters.now_ms());
         }
         if Instant::now() >= members_at {

@@ -65,7 +65,8 @@ fn the_groups_backlog_is_lag_and_a_breaker_that_it_has_tripped_closes_again() {
     let member = Member::start(setup);
     cluster.produce_numbers(&topic, 2, 4, 1..4001);
     until("the first is held", || member.notebook.is_held());
-    until("the backlog is lag", || member.lag() > 3500);
+    // All but what is done, and the few that wait for room in a lane.
+    until("the backlog is lag", || member.lag() as usize + member.notebook.count() + 10 >= 4000);
     until("the circuit breaks", || member.level() == DegradationLevel::CircuitBreak);
     until("it is paused", || member.counters.is_paused());
     assert!(!member.counters.is_stale() || member.counters.backlog() > 0);
