@@ -7,5 +7,6 @@ mod group;
 mod letters;
 mod member;
 mod overload;
+mod program;
 mod sink;
 mod troubles;
