@@ -64,7 +64,9 @@
 //!
 //! # Features
 //!
-//! `feeds`: decoders of recorded and live feeds ([`source`]), and a generator of [markets](market). `cli` (default): the program. An embedder builds with
+//! `feeds`: decoders of recorded and live feeds ([`source`]), and a generator of [markets](market). `kafka`: a member of a Kafka consumer
+//! group as the source, and topics as the sink (the module `kafka`); `kafka-tls`, `kafka-gssapi`: the same with TLS, SCRAM and OAUTHBEARER, and
+//! with Kerberos. `cli` (default): the program. An embedder builds with
 //! `default-features = false`, and gets no command line, no async runtime, no logger and no global recorder; log events go
 //! to `tracing`, which does nothing until a subscriber is set.
 

@@ -80,7 +80,11 @@ fn an_offset_waits_for_the_lowest_record_that_is_not_finished_and_only_unfinishe
     let (_, second) = next.end();
     assert_eq!(second.offered, unfinished as u64);
     assert!(again.contains_key(&301), "{again:?}");
-    assert_eq!(second.redelivered, ledger.offered + unfinished as u64 - 600, "offered twice");
+    // A broker may not keep what is written beside an offset; then nobody knows.
+    let is_told = committed.values().all(|(_, beside)| !beside.is_empty());
+    assert!(is_told || cluster.mock.is_none());
+    let twice = ledger.offered + unfinished as u64 - 600;
+    assert_eq!(second.redelivered, if is_told { twice } else { 0 }, "offered twice");
     assert_eq!(redelivered, second.redelivered);
     let mut all = notebook.times();
     again.keys().for_each(|number| *all.entry(*number).or_default() += 1);
@@ -97,15 +101,15 @@ fn rebalance(assignment: AssignmentStrategy) {
         setup.config.assignment = assignment;
         Member::start(setup)
     };
-    let mut next = 1;
-    let mut produce = |count| {
-        cluster.produce_numbers(&topic, PARTITIONS, 12, next..next + count);
-        next += count;
+    let produced = std::cell::Cell::new(0);
+    let produce = |count| {
+        let before = produced.replace(produced.get() + count);
+        cluster.produce_numbers(&topic, PARTITIONS, 12, before + 1..produced.get() + 1);
     };
     produce(600);
     let settle = || {
         if cluster.mock.is_some() {
-            until_committed(&cluster, &group, &topic, PARTITIONS)
+            until_committed(&cluster, &group, &topic, PARTITIONS, produced.get())
         }
     };
     let a = join();
@@ -159,13 +163,13 @@ fn a_partition_that_comes_back_tells_handlers_of_what_others_have_had() {
     cluster.produce_numbers(&topic, 2, 2, 1..101);
     let a = Member::start(Setup::new(config(&cluster, &group, &topic)));
     until("the first has seen all", || a.notebook.count() == 100);
-    until_committed(&cluster, &group, &topic, 2);
+    until_committed(&cluster, &group, &topic, 2, 100);
     let b = Member::start(Setup::new(config(&cluster, &group, &topic)));
     until("two share them", || a.assigned() == 1 && b.assigned() == 1);
     cluster.produce_numbers(&topic, 2, 2, 101..201);
     until("both have seen all", || a.notebook.count() + b.notebook.count() == 200);
     let others = b.notebook.count() as u64;
-    until_committed(&cluster, &group, &topic, 2);
+    until_committed(&cluster, &group, &topic, 2, 200);
     let _ = b.end();
     until("the first has all again", || a.assigned() == 2);
     cluster.produce_numbers(&topic, 2, 2, 201..301);

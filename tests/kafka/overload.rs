@@ -116,9 +116,10 @@ fn what_is_shed_is_finished_and_counted() {
     let member = Member::start(setup);
     until("the level is AGGRESSIVE", || member.level() == DegradationLevel::Aggressive);
     cluster.produce_numbers(&topic, 2, 4, 1..4001);
-    until_committed(&cluster, &group, &topic, 2);
+    until_committed(&cluster, &group, &topic, 2, 4000);
+    let counters = Arc::clone(&member.counters);
     let (_, ledger) = member.end();
-    assert_eq!((ledger.processed_live, ledger.shed), (2000, 2000), "{ledger:?}");
+    assert_eq!((ledger.processed_live, ledger.shed), (2000, 2000), "{ledger:?} {counters:?} {:?}", cluster.read_all(&topic, 2).len());
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn what_is_spilled_is_finished_when_it_is_safe_and_is_replayed_later() {
     let member = Member::start(setup);
     until("the level is AGGRESSIVE", || member.level() == DegradationLevel::Aggressive);
     cluster.produce_numbers(&topic, 2, 4, 1..4001);
-    until_committed(&cluster, &group, &topic, 2);
+    until_committed(&cluster, &group, &topic, 2, 4000);
     let ledger = member.ledger();
     assert_eq!((ledger.processed_live, ledger.spilled), (2000, 2000), "{ledger:?}");
     // Recovery: what was spilled is replayed, and was not asked for again.

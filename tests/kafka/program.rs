@@ -48,7 +48,7 @@ fn a_run_reads_a_topic_and_ends_in_good_order_when_it_is_told_to() {
     let mut line = String::new();
     err.read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("metrics on http://").unwrap().strip_suffix("/metrics").unwrap().to_owned();
-    until_committed(&cluster, &group, &topic, 2);
+    until_committed(&cluster, &group, &topic, 2, 2000);
     let metric = |name: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -173,7 +173,8 @@ impl Campaign<'_> {
         let log = fs::File::options().create(true).append(true).open(self.dir.join(format!("log-{member}"))).unwrap();
         let mut command = plimsoll(&["run", "--config", self.config(member).to_str().unwrap()]);
         command.args(["--ledger", self.dir.join(format!("ledger-{member}.json")).to_str().unwrap()]);
-        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+        // So that recoveries are told, too.
+        command.env("RUST_LOG", "plimsoll=info").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 }
 
@@ -229,7 +230,7 @@ fn a_group_whose_processes_die_and_stand_still_loses_nothing() {
     if let Some((member, _)) = still {
         signal(&campaign.children[member], "CONT");
     }
-    until_committed(&cluster, &campaign.group, &campaign.topic, PARTITIONS);
+    until_committed(&cluster, &campaign.group, &campaign.topic, PARTITIONS, next - 1);
     let children = std::mem::take(&mut campaign.children);
     children.iter().for_each(|child| signal(child, "TERM"));
     for (member, mut child) in children.into_iter().enumerate() {
