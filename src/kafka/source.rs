@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::close;
@@ -15,18 +14,19 @@ use super::config::{KafkaConfig, OnError, StartAt, refused};
 use super::context::{self, Change, Client, Context};
 use super::counters::{KafkaCount, KafkaCounters};
 use super::dead_letters::{DeadLetters, OnUndecodable};
-use super::decode::{DecodeRecord, Record};
+use super::decode::DecodeRecord;
 use super::error::{KafkaError, Trouble};
 use super::lag::KafkaLag;
+use super::outbox::SinkProgress;
 use super::partitions::Partitions;
 use super::probe::Question;
-use super::sink::SinkProgress;
-use super::unfinished::{Assignment, RecordId, Unfinished};
+use super::taking::{Pending, Taking, record_of};
+use super::unfinished::{Assignment, Unfinished};
 use super::watch::Watch;
 use crate::degradation::DegradationThresholds;
 use crate::ingress::Ingress;
 use crate::message::{Message, wall_clock_ns};
-use crate::source::{Malformed, PumpEnd};
+use crate::source::PumpEnd;
 
 /// Records that are taken at once, before anything else is looked at.
 const BURST: usize = 512;
@@ -42,9 +42,6 @@ const SHORT_NAP: Duration = Duration::from_millis(1);
 const MOMENT: Duration = Duration::from_micros(50);
 /// How long the group is asked for what it has committed.
 const ASK: Duration = Duration::from_secs(5);
-
-/// A message that is not in a lane yet, the record that it was made of, and that one's offset.
-type Pending<M> = (RecordId, i64, M);
 
 /// A source that takes its share of the partitions of some topics. See [the module](super).
 pub struct KafkaSource<M, D> {
@@ -402,75 +399,6 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
 /// An error that the client does not get over.
 fn lasting(error: ClientError) -> KafkaError {
     KafkaError::Client(error.to_string())
-}
-
-/// What a record is decoded and handed over with.
-struct Taking<'a, M, D> {
-    partitions: &'a mut Partitions,
-    unfinished: &'a mut Unfinished,
-    decoder: &'a mut D,
-    decoded: &'a mut Vec<M>,
-    pending: &'a mut VecDeque<Pending<M>>,
-    counters: &'a KafkaCounters,
-    receive_ns: u64,
-}
-
-fn record_of<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-    Record {
-        topic: message.topic(),
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key(),
-        payload: message.payload(),
-        timestamp_ms: message.timestamp().to_millis(),
-    }
-}
-
-impl<M: Message, D: DecodeRecord<M>> Taking<'_, M, D> {
-    /// Decodes a record, and offers what is made of it. Returns why, if it cannot be decoded.
-    fn take(&mut self, message: &BorrowedMessage<'_>, ingress: &mut Ingress<M>) -> Option<(RecordId, Malformed)> {
-        let record = record_of(message);
-        // A record of a partition that has just gone is left: its next owner gets it.
-        let partition = self.partitions.of(record.topic, record.partition)?;
-        if let Some(next) = partition.next {
-            partition.counters.add_skipped(u64::try_from(record.offset - next).unwrap_or(0));
-        } else if let Some(left_at) = partition.left_at
-            && record.offset > left_at
-        {
-            // Others have handled what came in the meantime.
-            ingress.note_gap((record.offset - left_at) as u64);
-        }
-        partition.next = Some(record.offset + 1);
-        partition.counters.set_position(record.offset + 1);
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
-        self.counters.add(KafkaCount::Records, 1);
-        self.counters.add(KafkaCount::Bytes, bytes as u64);
-        self.decoded.clear();
-        if let Err(malformed) = self.decoder.decode(&record, self.receive_ns, self.decoded) {
-            self.counters.add(KafkaCount::Undecodable, 1);
-            partition.offered = partition.next;
-            let record_id = self.unfinished.begin(partition.assignment, record.offset, 1)?;
-            return Some((record_id, malformed));
-        }
-        let messages = self.decoded.len();
-        self.counters.add(KafkaCount::Messages, messages as u64);
-        if record.offset < partition.offered_before {
-            partition.counters.add_redelivered(messages as u64);
-            ingress.note_redelivered(messages as u64);
-        }
-        let record_id = self.unfinished.begin(partition.assignment, record.offset, messages as u32)?;
-        for message in self.decoded.drain(..) {
-            let place = if self.pending.is_empty() { ingress.try_offer(message) } else { None };
-            match place {
-                Some(place) => {
-                    self.unfinished.place(record_id, place);
-                    partition.offered = partition.next;
-                }
-                None => self.pending.push_back((record_id, record.offset, message)),
-            }
-        }
-        None
-    }
 }
 
 impl<M, D> std::fmt::Debug for KafkaSource<M, D> {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::kafka::{AssignmentStrategy, KafkaCount, StartAt};
+use plimsoll::kafka::{AssignmentStrategy, ClusterConfig, KafkaCount, SinkConfig, SinkFormat, StartAt};
 use plimsoll::source::PumpEnd;
 
 use crate::cluster::{Cluster, unique, until, until_committed};
 use crate::member::{Member, Notebook, Setup, config};
+use crate::sink::with_sink;
 
 /// Messages that a worker takes off its lane at once.
 const CHUNK: i64 = 128;
@@ -199,4 +200,48 @@ fn topics_are_found_by_a_pattern_and_a_group_may_begin_at_the_end() {
     let notebook = Arc::clone(&member.notebook);
     let _ = member.end();
     assert_eq!(notebook.times().keys().copied().collect::<Vec<_>>(), (101..121).collect::<Vec<_>>());
+}
+
+/// kcat is a client that is not ours: what it writes we read, and what we write it reads.
+#[test]
+fn an_independent_client_is_understood_and_understands() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let kcat = |arguments: &[&str], input: &str| {
+        let mut child =
+            Command::new("kcat").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    if kcat(&["-V"], "").is_none() {
+        assert!(std::env::var_os("PLIMSOLL_REQUIRE_KCAT").is_none(), "kcat is not installed");
+        println!("skipped: kcat is not installed");
+        return;
+    }
+    let cluster = Cluster::mock();
+    let (topic, out, group) = (cluster.topic(3), cluster.topic(1), unique("group"));
+    let rows =
+        (1..301).map(|n| format!("S{0}\t{{\"symbol\":\"S{0}\",\"ts\":{n},\"price\":1.5,\"size\":{n}}}\n", n % 7));
+    kcat(&["-P", "-b", &cluster.brokers, "-t", &topic, "-K", "\t", "-z", "lz4"], &rows.collect::<String>());
+    let mut sink = SinkConfig::new(ClusterConfig::new(&cluster.brokers));
+    sink.ticks = Some((out.clone(), SinkFormat::Json));
+    let (setup, started) = with_sink(Setup::new(config(&cluster, &group, &topic)), sink);
+    let member = Member::start(setup);
+    until("all is seen", || member.notebook.count() == 300);
+    let _ = member.end();
+    started.lock().unwrap().take().unwrap().finish(Duration::from_secs(30)).unwrap();
+    let read =
+        kcat(&["-C", "-b", &cluster.brokers, "-t", &out, "-o", "beginning", "-e", "-q", "-f", "%k %s\n"], "").unwrap();
+    let mut numbers: Vec<u64> = Vec::new();
+    for line in read.lines() {
+        let (key, row) = line.split_once(' ').unwrap();
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        assert_eq!(row["symbol"], key);
+        numbers.push(row["size"].as_u64().unwrap());
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(1..301));
 }

@@ -119,7 +119,12 @@ fn what_is_shed_is_finished_and_counted() {
     until_committed(&cluster, &group, &topic, 2, 4000);
     let counters = Arc::clone(&member.counters);
     let (_, ledger) = member.end();
-    assert_eq!((ledger.processed_live, ledger.shed), (2000, 2000), "{ledger:?} {counters:?} {:?}", cluster.read_all(&topic, 2).len());
+    assert_eq!(
+        (ledger.processed_live, ledger.shed),
+        (2000, 2000),
+        "{ledger:?} {counters:?} {:?}",
+        cluster.read_all(&topic, 2).len()
+    );
 }
 
 #[test]

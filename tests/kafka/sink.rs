@@ -12,10 +12,10 @@ use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
 use crate::cluster::{Cluster, text, unique, until};
 use crate::member::{Member, Setup, config};
 
-type Sinks = Arc<Mutex<Option<KafkaSink>>>;
+pub(crate) type Sinks = Arc<Mutex<Option<KafkaSink>>>;
 
 /// A setup whose handlers write to a sink, which is found in the second.
-fn with_sink(mut setup: Setup, sink: SinkConfig) -> (Setup, Sinks) {
+pub(crate) fn with_sink(mut setup: Setup, sink: SinkConfig) -> (Setup, Sinks) {
     let started: Sinks = Arc::default();
     let place = Arc::clone(&started);
     setup.sink = Some(Box::new(move |symbols, workers| {
