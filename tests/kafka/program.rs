@@ -159,7 +159,7 @@ impl Campaign<'_> {
              [pipeline]\nworkers = 2\npin = \"off\"\n\
              [spill]\ndir = {:?}\nsegment_bytes = \"1MiB\"\nbudget_bytes = \"64MiB\"\nfree_space_floor_bytes = 0\nat_shutdown = \"replay\"\n\
              [source.kafka]\nbrokers = \"{}\"\ntopics = [\"{topic}\"]\ngroup = \"{group}\"\ncommit_interval = \"100ms\"\nsession_timeout = \"6s\"\n\
-             statistics_interval = \"50ms\"\nunfinished_max = {UNFINISHED_MAX}\ndrain_timeout = \"40s\"\n\
+             statistics_interval = \"50ms\"\nunfinished_max = {UNFINISHED_MAX}\ndrain_timeout = \"160s\"\n\
              [sink.kafka]\nticks = \"{}\"\n",
             self.dir.join(format!("spill-{member}")),
             cluster.brokers,
