@@ -245,3 +245,20 @@ fn an_independent_client_is_understood_and_understands() {
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(1..301));
 }
+
+#[test]
+fn an_end_waits_for_what_is_in_hand_and_commits_it() {
+    let cluster = Cluster::any();
+    let (topic, group) = (cluster.topic(1), unique("group"));
+    let mut setup = Setup::new(config(&cluster, &group, &topic));
+    setup.notebook = Notebook::holding(100);
+    cluster.produce_numbers(&topic, 1, 1, 1..101);
+    let member = Member::start(setup);
+    until("the last number is held", || member.notebook.is_held());
+    member.tell_to_stop();
+    member.notebook.release();
+    let counters = Arc::clone(&member.counters);
+    let (_, ledger) = member.end();
+    assert_eq!((ledger.processed(), counters.get(KafkaCount::GivenUp)), (100, 0));
+    assert_eq!(cluster.committed(&group, &topic, 1)[&0].0, 100);
+}

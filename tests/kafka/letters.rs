@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use plimsoll::kafka::{KafkaCount, KafkaError, OnUndecodable};
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::RDKafkaApiKey;
+use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
 
 use crate::cluster::{Cluster, text, unique, until};
 use crate::member::{Member, Setup, config};
@@ -100,4 +102,23 @@ fn they_go_to_a_topic_as_they_are_with_headers() {
     assert_eq!((header("plimsoll.topic"), &*header("plimsoll.partition")), (topic, "0"));
     assert_eq!(header("plimsoll.offset"), "3");
     assert!(header("plimsoll.reason").contains("not a price"));
+}
+
+#[test]
+fn an_offset_waits_for_the_letter_to_be_delivered() {
+    let cluster = Cluster::mock();
+    let (letters, topic, group) = (cluster.topic(1), cluster.topic(1), unique("group"));
+    produce(&cluster, &topic);
+    cluster.fake().request_errors(RDKafkaApiKey::Produce, &[RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 5]);
+    let mut setup = Setup::new(config(&cluster, &group, &topic));
+    setup.on_undecodable = OnUndecodable::Topic(letters.clone());
+    let member = Member::start(setup);
+    until("all is committed", || {
+        let committed = cluster.committed(&group, &topic, 1).get(&0).map_or(0, |(offset, _)| *offset);
+        let is_delivered = member.counters.get(KafkaCount::DeadLetters) == 1;
+        assert!(committed <= 3 || is_delivered, "{committed} are committed");
+        committed == 6
+    });
+    assert_eq!(cluster.read_all(&letters, 1).len(), 1);
+    let _ = member.end();
 }
