@@ -121,6 +121,9 @@ pub(crate) fn config(cluster: &Cluster, group: &str, topic: &str) -> KafkaConfig
     config
 }
 
+/// Makes a sink for so many workers: a handler for each, and what the source waits for.
+pub(crate) type MakeSink = dyn Fn(Arc<Symbols>, usize) -> (Vec<SinkHandler>, SinkProgress) + Send;
+
 pub(crate) struct Setup {
     pub(crate) config: KafkaConfig,
     pub(crate) workers: usize,
@@ -130,7 +133,7 @@ pub(crate) struct Setup {
     pub(crate) thresholds: DegradationThresholds,
     /// In percent.
     pub(crate) memory: Arc<AtomicU64>,
-    pub(crate) sink: Option<Box<dyn Fn(Arc<Symbols>, usize) -> (Vec<SinkHandler>, SinkProgress) + Send>>,
+    pub(crate) sink: Option<Box<MakeSink>>,
     pub(crate) spill: Option<plimsoll::spill::SpillConfig>,
     pub(crate) tiers: SymbolTiers,
 }
