@@ -1,5 +1,6 @@
 //! Leaving a group within a time, whatever the client does.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,24 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::context::Client;
 use super::counters::{KafkaCount, KafkaCounters};
 
+/// A client that takes part in a group. Dropped, however it comes to that, it leaves the group.
+pub(super) struct Member(pub(super) Client);
+
+impl Deref for Member {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Nobody else answers a rebalance any more, and the client waits for an answer before it is gone.
+        self.0.context().close();
+    }
+}
+
 /// The client gets as long at least, however little time is left.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -17,7 +36,7 @@ const LEAST: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(20);
 
 /// Commits, leaves the group and closes the client; gives up at the deadline, and leaves the client to itself.
-pub(super) fn leave(client: Client, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
+pub(super) fn leave(client: Member, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
     let (tell, closed) = bounded(1);
     let counters = Arc::clone(counters);
     let close = move || {

@@ -53,7 +53,7 @@ impl Context {
         lock(&self.changes).pop_front()
     }
 
-    /// From here on revocations are carried out as they come.
+    /// From here on changes are carried out as they come.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
     }
@@ -159,9 +159,7 @@ impl ConsumerContext for Context {
     fn rebalance(&self, client: &Client, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.is_closing.load(Ordering::Relaxed) {
-            if !is_assignment {
-                let _ = revoke(client, partitions);
-            }
+            let _ = if is_assignment { assign(client, partitions) } else { revoke(client, partitions) };
             return;
         }
         // Carried out when the poll is over: that may take a while, and needs what the polling thread owns.

@@ -9,7 +9,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::close;
+use super::close::{self, Member};
 use super::config::{KafkaConfig, OnError, StartAt, refused};
 use super::context::{self, Change, Client, Context};
 use super::counters::{KafkaCount, KafkaCounters};
@@ -45,7 +45,7 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// A source that takes its share of the partitions of some topics. See [the module](super).
 pub struct KafkaSource<M, D> {
-    client: Client,
+    client: Member,
     config: KafkaConfig,
     decoder: D,
     counters: Arc<KafkaCounters>,
@@ -83,7 +83,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
         client.subscribe(&topics).map_err(|error| KafkaError::Client(error.to_string()))?;
         Ok(Self {
-            client,
+            client: Member(client),
             config,
             decoder,
             counters,
@@ -168,7 +168,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
             return Ok(());
         }
         let nap = if self.unfinished.records() > 0 || !self.pending.is_empty() { SHORT_NAP } else { NAP };
-        let receive_ns = wall_clock_ns();
+        let mut receive_ns = None;
         let mut wait = nap;
         for _ in 0..BURST {
             // The client is borrowed by the record, so the record is copied out of by what else there is.
@@ -177,6 +177,9 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
                 None => return Ok(()),
                 Some(Err(error)) => return self.trouble(&error),
                 Some(Ok(message)) => {
+                    self.told = None;
+                    // Once a burst, and not before the wait for it.
+                    let receive_ns = *receive_ns.get_or_insert_with(wall_clock_ns);
                     let mut taking = Taking { partitions, unfinished, decoder, decoded, pending, counters, receive_ns };
                     let undecodable = taking.take(&message, ingress);
                     if let Some((record_id, malformed)) = undecodable {
@@ -184,7 +187,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
                     }
                 }
             }
-            if !self.pending.is_empty() && !is_paused {
+            if !is_paused && !self.has_room() {
                 return Ok(());
             }
             wait = Duration::ZERO;

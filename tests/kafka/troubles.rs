@@ -181,3 +181,24 @@ fn a_member_that_is_lost_starts_anew_and_what_comes_late_does_not_count() {
     assert!(notebook.times().into_iter().eq((1..101).map(|number| (number, 2))));
     assert_eq!(cluster.committed(&group, &topic, 1)[&0].0, 100);
 }
+
+#[test]
+fn a_source_that_never_runs_leaves_the_group_all_the_same() {
+    use plimsoll::kafka::{KafkaSource, OnUndecodable, TickDecoder};
+
+    let cluster = Cluster::any();
+    let (topic, group) = (cluster.topic(1), unique("group"));
+    let setup = Setup::new(config(&cluster, &group, &topic));
+    let decoder = TickDecoder::new(Arc::default(), setup.format, "").unwrap();
+    let source = KafkaSource::open(setup.config, decoder, OnUndecodable::Stop).unwrap();
+    let dropped = std::thread::spawn(move || {
+        // Long enough to be given partitions.
+        std::thread::sleep(Duration::from_secs(4));
+        drop(source);
+    });
+    until("it is dropped", || dropped.is_finished());
+    cluster.produce_numbers(&topic, 1, 1, 1..11);
+    let next = Member::start(Setup::new(config(&cluster, &group, &topic)));
+    until("another has its partitions", || next.notebook.count() == 10);
+    let _ = next.end();
+}
