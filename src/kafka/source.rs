@@ -279,7 +279,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         let gone = self.partitions.among(Some(partitions));
         let is_lost = self.client.assignment_lost();
         if is_lost {
-            self.pending.retain(|(record, ..)| !gone.contains(&record.assignment()));
+            self.put_back(&gone);
             self.counters.add(KafkaCount::Lost, gone.len() as u64);
             tracing::warn!(
                 partitions = gone.len(),
@@ -302,9 +302,19 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         tracing::info!(partitions = gone.len(), group = %self.config.group, "partitions were given up");
     }
 
+    /// Lets go of messages of partitions that are in no lane yet: their records count as not taken.
+    fn put_back(&mut self, gone: &[Assignment]) {
+        let Self { pending, unfinished, .. } = self;
+        // From the last on, so that each partition ends with its first.
+        for (record, offset, _) in pending.iter().rev().filter(|(record, ..)| gone.contains(&record.assignment())) {
+            unfinished.untake(*record, *offset);
+        }
+        pending.retain(|(record, ..)| !gone.contains(&record.assignment()));
+    }
+
     /// Waits until the records of partitions are finished. Messages that are in no lane yet are let go: they come again.
     fn drain(&mut self, gone: &[Assignment], ingress: &mut Ingress<M>, deadline: Instant) {
-        self.pending.retain(|(record, ..)| !gone.contains(&record.assignment()));
+        self.put_back(gone);
         ingress.flush();
         let is_drained = |unfinished: &mut Unfinished| gone.iter().all(|gone| unfinished.is_drained(*gone));
         while !is_drained(&mut self.unfinished) && Instant::now() < deadline && !ingress.has_failed() {

@@ -131,6 +131,18 @@ impl Unfinished {
         }
     }
 
+    /// The record at this offset, and all after it in its partition, count as not taken: they come again. Parts of it that are on their way
+    /// do not matter any more.
+    pub(super) fn untake(&mut self, record: RecordId, offset: i64) {
+        let Some(window) = self.window(record.assignment) else { return };
+        let Some(index) = record.number.checked_sub(window.first) else { return };
+        let before = window.records.len();
+        window.records.truncate(index as usize);
+        window.next_offset = Some(offset);
+        let gone = before - window.records.len();
+        self.records -= gone;
+    }
+
     /// The offset that may be stored: the lowest that is not finished, or the one after the last record. `None`: nothing was taken yet, or
     /// the assignment is over.
     pub(super) fn offset(&mut self, assignment: Assignment) -> Option<i64> {
@@ -223,6 +235,21 @@ mod tests {
         assert_eq!(unfinished.begin(before, 1, 1), None);
         unfinished.finish_part(record);
         assert_eq!(unfinished.offset(now), Some(1));
+    }
+
+    #[test]
+    fn what_is_put_back_is_not_waited_for_and_comes_again() {
+        let mut unfinished = Unfinished::new(1);
+        let a = unfinished.assign();
+        let first = unfinished.begin(a, 5, 1).unwrap();
+        unfinished.place(first, Place { lane: 0, number: 1 });
+        let second = unfinished.begin(a, 7, 2).unwrap();
+        unfinished.place(second, Place { lane: 0, number: 2 });
+        unfinished.begin(a, 9, 1).unwrap();
+        unfinished.untake(second, 7);
+        assert_eq!((unfinished.offset(a), unfinished.records(), unfinished.is_drained(a)), (Some(5), 1, false));
+        unfinished.settle(0, 2);
+        assert_eq!((unfinished.offset(a), unfinished.records(), unfinished.is_drained(a)), (Some(7), 0, true));
     }
 
     #[derive(Clone, Debug)]
