@@ -50,9 +50,9 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// A partition has come, in which the group begins with the first record there is, if nothing is committed. `committed`: what the group has committed for it, with what was written beside it. Returns where to
-    /// begin, if not at the committed offset: if this process has finished more than it could commit when it gave the partition up, and
-    /// nobody has committed anything since.
+    /// A partition has come. `committed`: what the group has committed for it, with what was written beside it; `is_from_start`: it begins
+    /// with the first record there is, if nothing is. Returns where to begin, if not at the committed offset: if this process has finished
+    /// more than it could commit when it gave the partition up, and nobody has committed anything since.
     pub(super) fn add(
         &mut self,
         (topic, partition): (&str, i32),
@@ -102,6 +102,7 @@ impl Partitions {
     pub(super) fn offered(&mut self, assignment: Assignment, offset: i64) {
         if let Some(there) = self.assigned.iter_mut().find(|there| there.assignment == assignment) {
             there.offered = Some(offset + 1);
+            there.counters.set_position(offset + 1);
         }
     }
 

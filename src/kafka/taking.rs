@@ -56,7 +56,10 @@ impl<M: Message, D: DecodeRecord<M>> Taking<'_, M, D> {
             ingress.note_gap((record.offset - left_at) as u64);
         }
         partition.next = Some(record.offset + 1);
-        partition.counters.set_position(record.offset + 1);
+        // What waits for a lane is backlog still.
+        if self.pending.is_empty() {
+            partition.counters.set_position(record.offset + 1);
+        }
         let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
         self.counters.add(KafkaCount::Records, 1);
         self.counters.add(KafkaCount::Bytes, bytes as u64);
@@ -81,7 +84,12 @@ impl<M: Message, D: DecodeRecord<M>> Taking<'_, M, D> {
                     self.unfinished.place(record_id, place);
                     partition.offered = partition.next;
                 }
-                None => self.pending.push_back((record_id, record.offset, message)),
+                None => {
+                    if self.pending.is_empty() {
+                        partition.counters.set_position(record.offset);
+                    }
+                    self.pending.push_back((record_id, record.offset, message));
+                }
             }
         }
         None
