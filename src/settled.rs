@@ -6,28 +6,60 @@ use std::sync::atomic::Ordering;
 use crate::lane::LaneCounters;
 use crate::spill::SpillProgress;
 
-/// How many messages of one lane are done with for good, from the first on: processed, shed and counted, or spilled and as safe in the
-/// spill log as its durability promises.
+/// A count that follows what is finished, but only as far as that is safe.
 ///
-/// A worker finishes a lane's messages in their order, and only after it has committed those that it spilled. So all that was finished
-/// at some moment is safe once the log is safe up to where it ended after that moment; there is no need to know which of them were spilled.
+/// What *safe* is shows as a mark that rises: the end of a log, say, or items handed on. Whoever finishes something has moved the mark
+/// before. So all that was finished at some moment is safe once everything is that lies below the mark as it was after that moment; there is
+/// no need to know what belongs to what.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Follower {
+    settled: u64,
+    /// So much was finished, and the mark was here after that; not yet safe.
+    waiting: Option<(u64, u64)>,
+}
+
+impl Follower {
+    /// How much, as of the last [`follow`](Self::follow).
+    pub(crate) fn get(self) -> u64 {
+        self.settled
+    }
+
+    /// So much is finished by now. `mark` says where the mark is, and is asked after that; `is_safe`, whether all below a mark is safe.
+    pub(crate) fn follow(&mut self, finished: u64, mark: impl FnOnce() -> u64, is_safe: impl Fn(u64) -> bool) {
+        if let Some((finished, mark)) = self.waiting
+            && is_safe(mark)
+        {
+            (self.settled, self.waiting) = (finished, None);
+        }
+        if self.waiting.is_none() && finished > self.settled {
+            let mark = mark();
+            if is_safe(mark) {
+                self.settled = finished;
+            } else {
+                self.waiting = Some((finished, mark));
+            }
+        }
+    }
+}
+
+/// How many messages of one lane are done with for good, from the first on: processed, shed and counted, or spilled and as safe in the
+/// spill log as its durability promises. A worker finishes a lane's messages in their order, and only after it has committed those that it
+/// spilled.
 pub(crate) struct Settled {
     lane: Arc<LaneCounters>,
     /// There, if messages go to a log that is not safe at once.
     log: Option<SpillProgress>,
-    settled: u64,
-    /// Finished, and where the log ended after that; not yet safe.
-    unsafe_yet: Option<(u64, u64)>,
+    settled: Follower,
 }
 
 impl Settled {
     pub(crate) fn new(lane: Arc<LaneCounters>, log: Option<SpillProgress>) -> Self {
-        Self { lane, log, settled: 0, unsafe_yet: None }
+        Self { lane, log, settled: Follower::default() }
     }
 
     /// How many, as of the last [`look`](Self::look).
     pub(crate) fn get(&self) -> u64 {
-        self.settled
+        self.settled.get()
     }
 
     /// Looks again; `has_failed` is asked after the worker's count is read, and tells whether a worker has failed: then messages
@@ -38,23 +70,9 @@ impl Settled {
         if has_failed() {
             return;
         }
-        let Some(log) = &self.log else {
-            self.settled = finished;
-            return;
-        };
-        if let Some((finished, end)) = self.unsafe_yet
-            && log.is_safe(end)
-        {
-            self.settled = finished;
-            self.unsafe_yet = None;
-        }
-        if self.unsafe_yet.is_none() && finished > self.settled {
-            let end = log.end();
-            if log.is_safe(end) {
-                self.settled = finished;
-            } else {
-                self.unsafe_yet = Some((finished, end));
-            }
+        match &self.log {
+            Some(log) => self.settled.follow(finished, || log.end(), |end| log.is_safe(end)),
+            None => self.settled.follow(finished, || 0, |_| true),
         }
     }
 }

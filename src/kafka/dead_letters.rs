@@ -19,7 +19,7 @@ use super::decode::Record;
 use super::error::KafkaError;
 use super::probe::Question;
 use super::unfinished::RecordId;
-use crate::source::{Malformed, OnMalformed};
+use crate::source::{MALFORMED_TOLD, Malformed, OnMalformed};
 
 /// What to do about a record that cannot be decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,6 @@ impl From<OnMalformed> for OnUndecodable {
 
 /// Records on their way to the topic of dead letters, at most: no more are taken until some are delivered.
 const ON_THEIR_WAY_MAX: usize = 1024;
-/// How many are told of one by one.
-const TOLD: u64 = 10;
 
 pub(super) struct DeadLetters {
     place: Place,
@@ -144,7 +142,7 @@ impl DeadLetters {
         if let Place::None { skip: false } = self.place {
             return Err(error);
         }
-        if counters.get(KafkaCount::Undecodable) <= TOLD {
+        if counters.get(KafkaCount::Undecodable) <= MALFORMED_TOLD {
             tracing::warn!(%error, "left out");
         }
         match &mut self.place {

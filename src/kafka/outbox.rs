@@ -9,6 +9,7 @@ use crossbeam::utils::{Backoff, CachePadded};
 
 use super::encode::Item;
 use super::error::KafkaError;
+use crate::settled::Follower;
 
 /// Items that a worker's queue holds.
 const QUEUE: usize = 8192;
@@ -129,42 +130,22 @@ impl Outlet {
 #[derive(Debug)]
 pub struct SinkProgress {
     shared: Arc<Shared>,
-    lanes: Vec<Waiting>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Waiting {
-    settled: u64,
-    /// So many messages of the lane were finished when so many items had been pushed.
-    finished: Option<(u64, u64)>,
+    lanes: Vec<Follower>,
 }
 
 impl SinkProgress {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let lanes = vec![Waiting::default(); shared.outboxes.len()];
+        let lanes = vec![Follower::default(); shared.outboxes.len()];
         Self { shared, lanes }
     }
 
     /// How many messages of a lane are done with, of so many that its worker has finished, if those count only when all items that the worker
     /// had pushed by then are delivered.
     pub(super) fn settled(&mut self, lane: usize, finished: u64) -> u64 {
-        let (outbox, waiting) = (&self.shared.outboxes[lane], &mut self.lanes[lane]);
+        let (outbox, lane) = (&self.shared.outboxes[lane], &mut self.lanes[lane]);
         let delivered = outbox.delivered.load(Ordering::Acquire);
-        if let Some((finished, pushed)) = waiting.finished
-            && pushed <= delivered
-        {
-            (waiting.settled, waiting.finished) = (finished, None);
-        }
-        if waiting.finished.is_none() && finished > waiting.settled {
-            // After the worker has finished them, and so after it has pushed their items.
-            let pushed = outbox.pushed.load(Ordering::Acquire);
-            if pushed <= delivered {
-                waiting.settled = finished;
-            } else {
-                waiting.finished = Some((finished, pushed));
-            }
-        }
-        waiting.settled
+        lane.follow(finished, || outbox.pushed.load(Ordering::Acquire), |pushed| pushed <= delivered);
+        lane.get()
     }
 
     pub(super) fn check(&self) -> Result<(), KafkaError> {

@@ -77,7 +77,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         Question::of_source(&config).ask(client_config.clone())?;
         let counters = Arc::new(KafkaCounters::new((config.statistics_interval * 8).max(Duration::from_secs(2))));
         let dead_letters = DeadLetters::open(&config.cluster, on_undecodable)?;
-        let watch = Watch::start(&config, &counters)?;
+        let watch = Watch::start(client_config.clone(), config.group.clone(), &counters)?;
         let client = Client::from_config_and_context(&client_config, Context::new(Arc::clone(&counters)));
         let client = client.map_err(refused)?;
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
@@ -244,11 +244,9 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
                 TopicPartitionList::new()
             }
         };
-        if self.partitions.list().count() > 0 && partitions.count() > 0 {
-            // With an eager protocol, an assignment is all there is.
-            let repeated = self.partitions.among(Some(partitions));
-            self.partitions.remove(&repeated, &mut self.unfinished);
-        }
+        // What is here already begins anew: with an eager protocol, an assignment is all there is.
+        let repeated = self.partitions.among(Some(partitions));
+        self.partitions.remove(&repeated, &mut self.unfinished);
         let mut assignment = TopicPartitionList::new();
         for element in partitions.elements() {
             let (topic, number) = (element.topic(), element.partition());

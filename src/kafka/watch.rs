@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::config::KafkaConfig;
 use super::counters::{KafkaCount, KafkaCounters};
 use super::error::KafkaError;
 use super::probe::{self, Listener};
@@ -25,10 +25,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(config: &KafkaConfig, counters: &Arc<KafkaCounters>) -> Result<Self, KafkaError> {
+    /// `config`: of the client that it looks on beside.
+    pub(super) fn start(
+        config: ClientConfig,
+        group: String,
+        counters: &Arc<KafkaCounters>,
+    ) -> Result<Self, KafkaError> {
         let (stop, stopped) = bounded(0);
-        let (client, counters, group) =
-            (probe::client(config.consumer()?)?, Arc::clone(counters), config.group.clone());
+        let (client, counters) = (probe::client(config)?, Arc::clone(counters));
         let thread = std::thread::Builder::new().name("plimsoll-kafka-watch".to_owned());
         let thread = thread.spawn(move || run(&client, &group, &counters, &stopped));
         thread.map_err(|error| KafkaError::Client(format!("cannot start a thread: {error}")))?;

@@ -23,7 +23,7 @@ pub enum OnMalformed {
 
 /// How many malformed messages and rows of a feed are told of one by one.
 #[cfg(feature = "feeds")]
-const MALFORMED_TOLD: u64 = 10;
+pub(crate) const MALFORMED_TOLD: u64 = 10;
 
 #[cfg(feature = "feeds")]
 impl OnMalformed {

@@ -44,6 +44,8 @@ pub mod rows;
 pub use asx::AsxSource;
 pub use burst::Burst;
 pub use counters::{FeedCount, FeedCounters};
+#[cfg(feature = "kafka")]
+pub(crate) use error::MALFORMED_TOLD;
 pub use error::{Offset, OnMalformed, SourceError};
 #[cfg(feature = "feeds")]
 pub use input::Input;

@@ -116,7 +116,7 @@ pub(crate) fn config(cluster: &Cluster, group: &str, topic: &str) -> KafkaConfig
     config.statistics_interval = Duration::from_millis(50);
     config.session_timeout = Duration::from_secs(6);
     config.drain_timeout = Duration::from_secs(20);
-    // A consumer joins an empty group without waiting for others.
+    // Topics that a pattern fits are found soon.
     config.cluster.properties.insert("topic.metadata.refresh.interval.ms".to_owned(), "1000".to_owned());
     config
 }

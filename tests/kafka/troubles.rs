@@ -7,7 +7,7 @@ use plimsoll::kafka::{KafkaCount, KafkaError, OnError};
 use rdkafka::types::RDKafkaApiKey::{self, Fetch, Heartbeat, JoinGroup, OffsetCommit, OffsetFetch, SyncGroup};
 use rdkafka::types::RDKafkaRespErr::{self, *};
 
-use crate::cluster::{Cluster, unique, until};
+use crate::cluster::{Cluster, unique, until, until_committed};
 use crate::member::{Member, Notebook, Setup, config};
 
 #[test]
@@ -129,10 +129,7 @@ fn errors_of_brokers_cost_time_and_repetitions_at_most() {
         next += 300;
         until("all so far is seen", || member.notebook.times().len() as u64 == next - 1);
     }
-    until("all is committed", || {
-        let committed = cluster.committed(&group, &topic, 3);
-        committed.values().map(|(offset, _)| *offset).sum::<i64>() as u64 == next - 1
-    });
+    until_committed(&cluster, &group, &topic, 3, next - 1);
     let (notebook, lost) = (Arc::clone(&member.notebook), member.counters.get(KafkaCount::Lost));
     let (_, ledger) = member.end();
     assert!(notebook.times().keys().copied().eq(1..next));
