@@ -22,17 +22,23 @@ pub(crate) struct Cluster {
 }
 
 /// Waits until something is so.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, is_so);
+}
+
+/// The same, with another patience.
+pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < patience, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// Waits until so many records of a topic are committed. librdkafka's mock refuses commits while a group rebalances, which Kafka does not.
 pub(crate) fn until_committed(cluster: &Cluster, group: &str, topic: &str, partitions: i32, records: u64) {
-    until("all is committed", || {
+    // Long, as after errors of the group's coordinator the client may take a minute to join again.
+    until_within(4 * PATIENCE, "all is committed", || {
         let committed = cluster.committed(group, topic, partitions);
         committed.values().map(|(offset, _)| *offset as u64).sum::<u64>() == records
     });

@@ -19,6 +19,9 @@ use plimsoll::{
 
 use crate::cluster::Cluster;
 
+/// Holds whatever number comes.
+const ANY: u64 = u64::MAX;
+
 /// What handlers share with a test.
 #[derive(Default)]
 pub(crate) struct Notebook {
@@ -33,6 +36,11 @@ pub(crate) struct Notebook {
 }
 
 impl Notebook {
+    /// Holds whatever comes first.
+    pub(crate) fn holding_the_first() -> Arc<Self> {
+        Self::holding(ANY)
+    }
+
     pub(crate) fn holding(number: u64) -> Arc<Self> {
         Arc::new(Self { held: AtomicU64::new(number), ..Self::default() })
     }
@@ -85,7 +93,7 @@ impl Handler<Tick> for Recorder {
 
     fn process(&mut self, tick: &Tick, context: &Context) {
         let held = self.notebook.held.load(Ordering::Relaxed);
-        if held > 0 && tick.size == held {
+        if held > 0 && (held == ANY || tick.size == held) {
             self.notebook.is_held.store(true, Ordering::Release);
             let mut is_free = self.notebook.is_free.lock().unwrap();
             while !*is_free {
@@ -155,14 +163,29 @@ impl Setup {
     }
 }
 
-/// What a member looks like while it runs.
+/// What a member looks like while it runs. When a test fails, it says so.
 pub(crate) struct Member {
     pub(crate) notebook: Arc<Notebook>,
     pub(crate) counters: Arc<KafkaCounters>,
     pub(crate) memory: Arc<AtomicU64>,
     look: Arc<Mutex<(u64, DegradationLevel, Ledger)>>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<(Result<PumpEnd, KafkaError>, Ledger)>,
+    /// Until it is joined.
+    thread: Option<JoinHandle<(Result<PumpEnd, KafkaError>, Ledger)>>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.thread.is_some() {
+            let (lag, level, ledger) = &*self.look.lock().unwrap();
+            let seen = self.notebook.count();
+            eprintln!(
+                "member: ended {}, seen {seen}, lag {lag}, {level}, {:#?}, {ledger:?}",
+                self.has_ended(),
+                self.counters
+            );
+        }
+    }
 }
 
 impl Member {
@@ -224,7 +247,7 @@ impl Member {
             };
             (ended, ledger)
         });
-        Ok(Self { notebook: setup.notebook, counters, memory, look, stop, thread })
+        Ok(Self { notebook: setup.notebook, counters, memory, look, stop, thread: Some(thread) })
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -245,16 +268,16 @@ impl Member {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     pub(crate) fn tell_to_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn end(self) -> (Result<PumpEnd, KafkaError>, Ledger) {
+    pub(crate) fn end(mut self) -> (Result<PumpEnd, KafkaError>, Ledger) {
         self.tell_to_stop();
-        let (ended, ledger) = self.thread.join().unwrap();
+        let (ended, ledger) = self.thread.take().expect("it is ended once").join().unwrap();
         ledger.check().unwrap();
         (ended, ledger)
     }

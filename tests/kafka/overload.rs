@@ -60,7 +60,7 @@ fn the_groups_backlog_is_lag_and_a_breaker_that_it_has_tripped_closes_again() {
     setup.thresholds = thresholds();
     // Everything is critical, so that nothing is shed.
     setup.tiers = SymbolTiers::new((0..4).map(|n| format!("S{n}")), []);
-    setup.notebook = Notebook::holding(1);
+    setup.notebook = Notebook::holding_the_first();
     setup.workers = 1;
     let member = Member::start(setup);
     // The first is in hand before there is a backlog: a breaker that is tripped while lanes are empty is half open at once.
@@ -87,7 +87,7 @@ fn lanes_without_room_hold_nothing_up_but_themselves() {
     let cluster = Cluster::any();
     let (topic, group) = (cluster.topic(2), unique("group"));
     let mut setup = Setup::new(config(&cluster, &group, &topic));
-    setup.notebook = Notebook::holding(1);
+    setup.notebook = Notebook::holding_the_first();
     setup.workers = 1;
     let member = Member::start(setup);
     cluster.produce_numbers(&topic, 2, 4, 1..8001);

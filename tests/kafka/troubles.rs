@@ -7,7 +7,7 @@ use plimsoll::kafka::{KafkaCount, KafkaError, OnError};
 use rdkafka::types::RDKafkaApiKey::{self, Fetch, Heartbeat, JoinGroup, OffsetCommit, OffsetFetch, SyncGroup};
 use rdkafka::types::RDKafkaRespErr::{self, *};
 
-use crate::cluster::{Cluster, unique, until, until_committed};
+use crate::cluster::{Cluster, PATIENCE, unique, until, until_committed, until_within};
 use crate::member::{Member, Notebook, Setup, config};
 
 #[test]
@@ -127,7 +127,9 @@ fn errors_of_brokers_cost_time_and_repetitions_at_most() {
         cluster.fake().request_errors(api, &[error; 3]);
         cluster.produce_numbers(&topic, 3, 6, next..next + 300);
         next += 300;
-        until("all so far is seen", || member.notebook.times().len() as u64 == next - 1);
+        // The client and the mock may take a minute over a broken rebalance.
+        let is_seen = || member.notebook.times().len() as u64 == next - 1;
+        until_within(4 * PATIENCE, "all so far is seen", is_seen);
     }
     until_committed(&cluster, &group, &topic, 3, next - 1);
     let (notebook, lost) = (Arc::clone(&member.notebook), member.counters.get(KafkaCount::Lost));
