@@ -65,8 +65,6 @@ pub struct Ingress<M: Message> {
     open_feed_gaps: usize,
     offered: u64,
     offered_total: Arc<CachePadded<Tally>>,
-    /// How many unfinished messages a lane may hold for `offer_wait` to go on.
-    window: u64,
     /// Where what is left of `holes` goes at the end.
     last_holes: LastHoles,
     /// By lane.
@@ -80,7 +78,6 @@ pub(crate) struct IngressParts {
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) offered: Arc<CachePadded<Tally>>,
     pub(crate) redelivered: Arc<CachePadded<Tally>>,
-    pub(crate) window: u64,
     pub(crate) last_holes: LastHoles,
     /// By worker.
     pub(crate) settled: Vec<Settled>,
@@ -95,8 +92,7 @@ pub fn worker_of(symbol: SymbolId, workers: usize) -> usize {
 
 impl<M: Message> Ingress<M> {
     pub(crate) fn new(lanes: Vec<Sender<M>>, parts: IngressParts) -> Self {
-        let IngressParts { published, symbols, offered: offered_total, redelivered, window, last_holes, settled } =
-            parts;
+        let IngressParts { published, symbols, offered: offered_total, redelivered, last_holes, settled } = parts;
         let holes = Holes::new(symbols.capacity() + 1);
         let feed_gaps = vec![false; lanes.len()].into_boxed_slice();
         let lanes = lanes.into_boxed_slice();
@@ -110,7 +106,6 @@ impl<M: Message> Ingress<M> {
             open_feed_gaps,
             offered: 0,
             offered_total,
-            window,
             last_holes,
             settled: settled.into_boxed_slice(),
             redelivered,
@@ -122,7 +117,7 @@ impl<M: Message> Ingress<M> {
     pub fn offer(&mut self, message: M) -> Offer {
         self.offered += 1;
         let worker = self.route(message.symbol());
-        if !self.published.is_open() {
+        if !self.published.is_calm() && self.is_refused(worker) {
             return self.miss(worker, message.symbol(), Offer::Refused);
         }
         self.push(worker, message)
@@ -252,7 +247,7 @@ impl<M: Message> Ingress<M> {
     }
 
     fn has_room(&mut self, worker: usize) -> bool {
-        self.published.is_open() && self.lanes[worker].is_within(self.window)
+        self.published.is_open() && self.lanes[worker].is_within(self.published.window())
     }
 
     /// Offers to a lane that has room: for a window, and so in the lane, which is at least as large.
@@ -274,6 +269,16 @@ impl<M: Message> Ingress<M> {
             self.flush();
         }
         Offer::Accepted
+    }
+
+    /// Whether a gate that is not as in calm weather refuses messages; if not, it would, were this no dry run, and that is counted.
+    #[cold]
+    fn is_refused(&mut self, worker: usize) -> bool {
+        let is_refused = !self.published.is_open();
+        if !is_refused {
+            self.lanes[worker].counters().would_refuse.add(1);
+        }
+        is_refused
     }
 
     #[cold]

@@ -48,6 +48,11 @@ pub(crate) struct WorkerCounters {
     pub(crate) processed: [Tally; PRIORITIES],
     pub(crate) enriched: Tally,
     shed: [[Tally; REASONS]; TIERS],
+    /// In a dry run: what would have been shed and spilled.
+    would_shed: [[Tally; REASONS]; TIERS],
+    pub(crate) would_spill: Tally,
+    /// How often the handler was made anew after it had panicked.
+    pub(crate) restarts: Tally,
     /// Calls of `on_gap`.
     pub(crate) gaps: Tally,
     /// Written to the spill log; read back from it and handed to the handler; waiting in it; lost from it.
@@ -67,6 +72,11 @@ impl WorkerCounters {
     #[inline]
     pub(crate) fn shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
         &self.shed[tier.index()][reason.index()]
+    }
+
+    #[inline]
+    pub(crate) fn would_shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
+        &self.would_shed[tier.index()][reason.index()]
     }
 }
 
@@ -88,6 +98,23 @@ impl Counters {
     /// Messages published and not finished, over all lanes.
     pub(crate) fn in_flight(&self) -> u64 {
         self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// Bytes of all spill logs on disk.
+    pub(crate) fn spill_bytes(&self) -> u64 {
+        self.spill.iter().map(|stats| stats.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What would have become of messages, were this no dry run.
+    pub(crate) fn observed(&self) -> Observed {
+        let mut shed_by = ShedCounts::default();
+        self.workers.iter().for_each(|worker| shed_by.add(&ShedCounts::of(&worker.would_shed)));
+        Observed {
+            refused: self.lanes.iter().flatten().map(|lane| lane.would_refuse.get()).sum(),
+            spilled: self.workers.iter().map(|worker| worker.would_spill.get()).sum(),
+            shed: shed_by.total(),
+            shed_by,
+        }
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
@@ -130,7 +157,29 @@ impl Counters {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShedCounts([[u64; REASONS]; TIERS]);
 
+/// What would have become of messages in a [dry run](crate::Mode::Observe).
+///
+/// The level is the one that the pipeline would have had if it had given nothing up, so that these counts are an upper bound: what would
+/// have been given up would have made the lag smaller. A message that would have been refused is met by a worker all the same, and may count as shed or spilled, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize))]
+pub struct Observed {
+    /// Would have been refused by the intake gate.
+    pub refused: u64,
+    /// Would have been spilled.
+    pub spilled: u64,
+    /// Would have been shed.
+    pub shed: u64,
+    /// The same, broken down.
+    #[cfg_attr(feature = "cli", serde(skip))]
+    pub shed_by: ShedCounts,
+}
+
 impl ShedCounts {
+    fn of(counters: &[[Tally; REASONS]; TIERS]) -> Self {
+        Self(counters.each_ref().map(|reasons| reasons.each_ref().map(Tally::get)))
+    }
+
     /// How many of this tier were shed for this reason.
     pub fn get(&self, tier: Tier, reason: ShedReason) -> u64 {
         self.0[tier.index()][reason.index()]
@@ -237,6 +286,8 @@ pub struct WorkerLedger {
     pub spill_lost: u64,
     /// How often `on_gap` was called.
     pub gaps: u64,
+    /// How often the handler was made anew after a panic.
+    pub restarts: u64,
     /// `shed`, broken down.
     #[cfg_attr(feature = "cli", serde(skip))]
     pub shed_by: ShedCounts,
@@ -246,7 +297,7 @@ impl WorkerLedger {
     fn of(worker: &WorkerCounters, lanes: &[Arc<LaneCounters>]) -> Self {
         let sum = |pick: fn(&LaneCounters) -> u64| lanes.iter().map(|lane| pick(lane)).sum();
         let in_flight = sum(LaneCounters::in_flight);
-        let shed_by = ShedCounts(worker.shed.each_ref().map(|reasons| reasons.each_ref().map(Tally::get)));
+        let shed_by = ShedCounts::of(&worker.shed);
         Self {
             accepted: sum(|lane| lane.sent.published.load(Ordering::Acquire)),
             refused: sum(|lane| lane.refused.get()),
@@ -261,6 +312,7 @@ impl WorkerLedger {
             spill_pending: worker.spill_pending.get(),
             spill_lost: worker.spill_lost.get(),
             gaps: worker.gaps.get(),
+            restarts: worker.restarts.get(),
             shed_by,
         }
     }

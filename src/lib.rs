@@ -88,6 +88,7 @@ mod settled;
 mod signals;
 pub mod source;
 pub mod spill;
+mod supervision;
 mod symbols;
 mod telemetry;
 mod tick;
@@ -95,8 +96,8 @@ pub mod tuning;
 mod worker;
 
 pub use degradation::{
-    Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, LoadShedder, Policy,
-    ShedReason, ShedStats, ShedderStats, ThresholdError, Transition, Verdict, VerdictTable,
+    Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, Explanation, LoadShedder,
+    Mode, Pin, Policy, ShedReason, ShedStats, ShedderStats, ThresholdError, Transition, Verdict, VerdictTable,
 };
 #[cfg(feature = "feeds")]
 pub use handler::write_bars;
@@ -105,11 +106,15 @@ pub use handler::{
 };
 pub use ingress::{Ingress, Offer, Offered, Place};
 pub use lane::WaitStrategy;
-pub use ledger::{Imbalance, Ledger, ShedCounts, WorkerLedger};
+pub use ledger::{Imbalance, Ledger, Observed, ShedCounts, WorkerLedger};
 pub use message::{DataType, Message, SymbolId, wall_clock_ns};
-pub use pipeline::{Failure, Finished, Footprint, Pinning, Pipeline, PipelineBuilder, PipelineError, StartError};
+pub use pipeline::{
+    Control, ControlError, Failure, Finished, Footprint, Health, Pinning, Pipeline, PipelineBuilder, PipelineError,
+    Settings, Shadow, Snapshot, StartError, WorkerSnapshot,
+};
 pub use price::{Price, PriceError};
 pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};
+pub use supervision::{OnStall, Restarts, Supervision};
 pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};
 pub use telemetry::{Labels, LatencySnapshot, Telemetry};
 pub use tick::{Side, Tick, TickKind, flags};

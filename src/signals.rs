@@ -2,6 +2,8 @@
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+use crate::degradation::DegradationThresholds;
+
 /// Tells the lag: messages that have arrived and are not yet finished.
 ///
 /// A closure `FnMut(u64) -> u64` is one.
@@ -10,6 +12,11 @@ pub trait LagSource: Send + 'static {
     ///
     /// A source with a backlog of its own (a Kafka consumer's lag, unread bytes of a socket) adds it here.
     fn lag(&mut self, in_lanes: u64) -> u64;
+
+    /// Other thresholds are in force from the next sample on.
+    fn set_thresholds(&mut self, thresholds: &DegradationThresholds) {
+        let _ = thresholds;
+    }
 
     /// Whether messages can wait before the lanes. If so, a lane may be smaller than `lag_circuit_break`.
     fn has_backlog(&self) -> bool {

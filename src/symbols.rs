@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
+use arc_swap::ArcSwap;
+
 use crate::message::{DataType, SymbolId};
 use crate::spill::Dictionary;
 
@@ -175,7 +177,7 @@ impl Default for SymbolTiers {
 /// that the feed uses.
 #[derive(Debug)]
 pub struct Symbols {
-    tiers: SymbolTiers,
+    tiers: ArcSwap<SymbolTiers>,
     names: RwLock<Names>,
     /// Tier by id; one slot more than the capacity, for all ids beyond it.
     tier_of: Box<[AtomicU8]>,
@@ -206,7 +208,7 @@ impl Symbols {
     /// An empty registry with room for `capacity` symbols, which get their tiers from `tiers`.
     pub fn new(tiers: SymbolTiers, capacity: usize) -> Self {
         let tier_of = (0..=capacity).map(|_| AtomicU8::new(Tier::Tier3 as u8)).collect();
-        Self { tiers, names: RwLock::default(), tier_of }
+        Self { tiers: ArcSwap::from_pointee(tiers), names: RwLock::default(), tier_of }
     }
 
     /// How many symbols fit.
@@ -225,8 +227,19 @@ impl Symbols {
     }
 
     /// The tiers that names are looked up in.
-    pub fn tiers(&self) -> &SymbolTiers {
-        &self.tiers
+    pub fn tiers(&self) -> Arc<SymbolTiers> {
+        self.tiers.load_full()
+    }
+
+    /// Other tiers, for names that are known and for those to come. Each symbol's takes effect on messages that a worker looks at from now
+    /// on; what waits in the spill log keeps its place before them.
+    pub fn set_tiers(&self, tiers: SymbolTiers) {
+        // Locked for writing, so that no name gets a tier of the old ones meanwhile.
+        let names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, name) in names.by_id.iter().enumerate() {
+            self.set_tier(SymbolId::new(id as u32), tiers.tier(name));
+        }
+        self.tiers.store(Arc::new(tiers));
     }
 
     /// How many symbols there are.
@@ -260,7 +273,7 @@ impl Symbols {
         names.by_id.push(name.clone());
         names.ids.insert(name.clone(), id);
         names.dictionaries.iter().filter_map(Weak::upgrade).for_each(|dictionary| dictionary.add(id, &name));
-        self.set_tier(id, self.tiers.tier(&name));
+        self.set_tier(id, self.tiers.load().tier(&name));
         Ok(id)
     }
 
@@ -384,6 +397,16 @@ mod tests {
         assert_eq!(symbols.len(), 3);
         assert_eq!(symbols.name(qan).as_deref(), Some("QAN"));
         assert_eq!([bhp, qan, lower].map(|id| symbols.tier(id)), [Tier::Tier1, Tier::Tier2, Tier::Tier3]);
+    }
+
+    #[test]
+    fn other_tiers_are_for_names_that_are_known_and_those_to_come() {
+        let symbols = Symbols::new(SymbolTiers::new(["A"], ["B"]), 8);
+        let [a, b] = ["A", "B"].map(|name| symbols.intern(name).unwrap());
+        symbols.set_tiers(SymbolTiers::new(["B"], ["C"]));
+        let c = symbols.intern("C").unwrap();
+        assert_eq!([a, b, c].map(|id| symbols.tier(id)), [Tier::Tier3, Tier::Tier1, Tier::Tier2]);
+        assert_eq!(symbols.tiers().tier_2(), ["C"]);
     }
 
     #[test]

@@ -41,6 +41,16 @@ pub struct DegradationManager {
     last_transition: Option<Duration>,
     history: VecDeque<Transition>,
     transitions: [[u64; 5]; 5],
+    pin: Option<Pin>,
+}
+
+/// A level that is held by hand, whatever the signals say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The level.
+    pub level: DegradationLevel,
+    /// When it runs out, on the caller's clock; `None` for never.
+    pub until: Option<Duration>,
 }
 
 /// A summary of a [`DegradationManager`].
@@ -75,6 +85,7 @@ impl DegradationManager {
             last_transition: None,
             history: VecDeque::with_capacity(HISTORY_MAX),
             transitions: [[0; 5]; 5],
+            pin: None,
         }
     }
 
@@ -82,10 +93,13 @@ impl DegradationManager {
     ///
     /// `now` is the time since any fixed moment, the same for all calls; `lag` is in messages,
     /// `memory_pct` in percent. A memory of not-a-number never raises the level and never
-    /// lets it go down.
+    /// lets it go down. While a level is [pinned](Self::pin), that is the level.
     pub fn check_and_degrade(&mut self, now: Duration, lag: u64, memory_pct: f64) -> DegradationLevel {
-        let target = self.thresholds.target(lag, memory_pct);
-        let cause = if target > self.level {
+        self.pin = self.pin.filter(|pin| pin.until.is_none_or(|until| now < until));
+        let target = self.pin.map_or_else(|| self.thresholds.target(lag, memory_pct), |pin| pin.level);
+        let cause = if self.pin.is_some() {
+            (target != self.level).then_some(Cause::Pinned)
+        } else if target > self.level {
             Some(self.degradation_cause(target, lag, memory_pct))
         } else if target < self.level {
             self.recovery_cause(now, lag, memory_pct)
@@ -164,7 +178,42 @@ impl DegradationManager {
         &self.thresholds
     }
 
-    /// Back to NORMAL, without a cooldown. The history tells of it where the level changes by it.
+    /// When the level last changed, on the caller's clock; `None` before the first change and after a reset.
+    pub fn last_transition(&self) -> Option<Duration> {
+        self.last_transition
+    }
+
+    /// Other thresholds, from the next sample on. The level, the cooldown and the history stay as they are.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); the old ones stay then.
+    pub fn set_thresholds(&mut self, thresholds: DegradationThresholds) -> Result<(), ThresholdError> {
+        self.thresholds = thresholds.validated()?;
+        Ok(())
+    }
+
+    /// Other tiers, for [`should_process_symbol`](Self::should_process_symbol) and the summary.
+    pub fn set_tiers(&mut self, tiers: SymbolTiers) {
+        self.tiers = tiers;
+    }
+
+    /// Holds a level from the next sample on, whatever the signals say, until then or until [`unpin`](Self::unpin). When it is over the usual
+    /// rules go on from that level: up at once, down when the cooldown since the pin took effect has passed and the signals are calm.
+    pub fn pin(&mut self, level: DegradationLevel, until: Option<Duration>) {
+        self.pin = Some(Pin { level, until });
+    }
+
+    /// Lets go of a pinned level; returns whether there was one.
+    pub fn unpin(&mut self) -> bool {
+        self.pin.take().is_some()
+    }
+
+    /// The level that is held by hand, if one is, as of the last sample.
+    pub fn pinned(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// Back to NORMAL, without a cooldown, and without a pin. The history tells of it where the level changes by it.
     pub fn reset(&mut self, now: Duration) {
         if self.level != DegradationLevel::Normal {
             let (lag, memory_pct) = (0, f64::NAN);
@@ -172,6 +221,7 @@ impl DegradationManager {
             self.record(Transition { at: now, from, to, lag, memory_pct, cause });
         }
         self.last_transition = None;
+        self.pin = None;
     }
 
     fn record(&mut self, transition: Transition) {

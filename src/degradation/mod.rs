@@ -4,6 +4,7 @@
 //! Everything here is pure but for [`published`], which carries the result to the workers. The
 //! numbers in `tests/data/golden_*.csv` settle what "correct" means.
 
+mod explain;
 mod level;
 mod manager;
 mod policy;
@@ -12,9 +13,10 @@ mod shedder;
 mod thresholds;
 mod transition;
 
+pub use explain::Explanation;
 pub use level::DegradationLevel;
-pub use manager::{DegradationManager, DegradationStatus};
-pub use policy::{Policy, Verdict, VerdictTable};
+pub use manager::{DegradationManager, DegradationStatus, Pin};
+pub use policy::{Mode, Policy, Verdict, VerdictTable};
 pub use shedder::{LoadShedder, ShedReason, ShedStats, ShedderStats};
 pub use thresholds::{DegradationThresholds, ThresholdError};
 pub use transition::{Cause, Transition};

@@ -64,28 +64,55 @@ impl Default for VerdictTable {
     }
 }
 
+/// Whether the level has any effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "lowercase"))]
+pub enum Mode {
+    /// Each level does what it says.
+    #[default]
+    Enforce,
+    /// A dry run: levels are computed, exported and told of, and counters say what would have been refused, spilled and shed; but
+    /// nothing is.
+    Observe,
+}
+
 /// The immutable thing that the monitor publishes and the workers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The level in force.
+    /// The level in force: NORMAL in a [dry run](Mode::Observe).
     pub level: DegradationLevel,
+    /// In a [dry run](Mode::Observe) the level that would be in force.
+    pub observed: Option<DegradationLevel>,
     /// Counts publications, from 0.
     pub epoch: u64,
     /// What each level does to each priority.
     pub table: VerdictTable,
 }
 
+const PROCESS_ALL: [Verdict; 4] = [Verdict::Process; 4];
+
 impl Policy {
     /// The verdicts at the level in force, indexed by [`MessagePriority::index`].
     #[inline]
     pub(crate) const fn row(&self) -> &[Verdict; 4] {
-        self.table.row(self.level)
+        match self.observed {
+            None => self.table.row(self.level),
+            // Whatever the table says of NORMAL.
+            Some(_) => &PROCESS_ALL,
+        }
     }
 
     /// Whether every priority is processed at the level in force.
     #[inline]
     pub(crate) fn processes_all(&self) -> bool {
-        *self.row() == [Verdict::Process; 4]
+        *self.row() == PROCESS_ALL
+    }
+
+    /// In a dry run, at a level that would not process everything: the level.
+    #[inline]
+    pub(crate) fn would_not_process_all(&self) -> Option<DegradationLevel> {
+        self.observed.filter(|level| *self.table.row(*level) != PROCESS_ALL)
     }
 
     /// Whether enrichment runs: at NORMAL only.

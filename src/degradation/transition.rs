@@ -71,6 +71,8 @@ pub enum Cause {
     },
     /// Somebody called [`reset`](super::DegradationManager::reset).
     Reset,
+    /// Somebody holds this level: see [`pin`](super::DegradationManager::pin).
+    Pinned,
 }
 
 impl fmt::Display for Cause {
@@ -87,6 +89,7 @@ impl fmt::Display for Cause {
                 write!(f, "recovered: lag {lag} < {lag_mark:.0} and memory {memory_pct:.1} % < {memory_mark:.1} %")
             }
             Self::Reset => f.write_str("reset by hand"),
+            Self::Pinned => f.write_str("pinned by hand"),
         }
     }
 }

@@ -34,8 +34,9 @@ enum Breaker {
 impl KafkaLag {
     /// The lag of the source that counts in `counters`, for a pipeline with these thresholds.
     pub fn new(counters: Arc<KafkaCounters>, thresholds: &DegradationThresholds) -> Self {
-        let mark = thresholds.lag_circuit_break as f64 * thresholds.recovery_lag_factor;
-        Self { counters, trigger: thresholds.lag_circuit_break, mark: mark.ceil() as u64, breaker: Breaker::Closed }
+        let mut lag = Self { counters, trigger: 0, mark: 0, breaker: Breaker::Closed };
+        lag.set_thresholds(thresholds);
+        lag
     }
 
     fn of(&mut self, in_lanes: u64, backlog: u64, is_paused: bool) -> u64 {
@@ -57,6 +58,11 @@ impl LagSource for KafkaLag {
     fn lag(&mut self, in_lanes: u64) -> u64 {
         let (backlog, is_paused) = (self.counters.backlog(), self.counters.is_paused());
         self.of(in_lanes, backlog, is_paused)
+    }
+
+    fn set_thresholds(&mut self, thresholds: &DegradationThresholds) {
+        self.trigger = thresholds.lag_circuit_break;
+        self.mark = (thresholds.lag_circuit_break as f64 * thresholds.recovery_lag_factor).ceil() as u64;
     }
 
     fn has_backlog(&self) -> bool {

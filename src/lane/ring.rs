@@ -23,6 +23,8 @@ pub(crate) struct LaneCounters {
     pub(crate) refused: CachePadded<Tally>,
     /// Offers that found the lane full. Written by the sender.
     pub(crate) full: Tally,
+    /// Offers that the gate would have refused, were this no dry run. Written by the sender.
+    pub(crate) would_refuse: Tally,
     /// The sender is gone; nothing will follow. Written by the sender, once.
     closed: AtomicBool,
     /// Messages that fit.

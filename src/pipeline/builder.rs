@@ -8,14 +8,16 @@ use core_affinity::CoreId;
 use crossbeam::channel::{Sender as ChannelSender, bounded};
 use crossbeam::utils::CachePadded;
 
+use super::control::Control;
 use super::error::StartError;
 use super::footprint::Footprint;
 use super::lanes::Lanes;
 use super::pinning::Pinning;
+use super::settings::{Limits, SAMPLE_INTERVAL_MIN, Settings, Shadow};
 use super::spilling::{OnRecovery, Spilling};
 use super::{Pipeline, WorkerNews};
 use crate::degradation::published::Published;
-use crate::degradation::{DegradationManager, DegradationThresholds, Transition, VerdictTable};
+use crate::degradation::{DegradationManager, DegradationThresholds, Mode, Transition, VerdictTable};
 use crate::handler::{BookCounters, Handler};
 use crate::holes::LastHoles;
 use crate::ingress::{Ingress, IngressParts};
@@ -27,6 +29,7 @@ use crate::settled::Settled;
 use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
 use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
+use crate::supervision::{RestartBudget, StallWatch, Supervision};
 use crate::symbols::Symbols;
 use crate::telemetry::{Exported, Exporter, Telemetry};
 use crate::worker::WorkerParts;
@@ -47,6 +50,9 @@ pub struct PipelineBuilder {
     memory: Box<dyn MemorySource>,
     sample_interval: Duration,
     drain_timeout: Duration,
+    mode: Mode,
+    shadow: Option<Shadow>,
+    supervision: Supervision,
     telemetry: Option<Telemetry>,
     on_transition: Option<OnTransition>,
     spill: Option<SpillConfig>,
@@ -70,6 +76,9 @@ impl Default for PipelineBuilder {
             memory: Box::new(ProcessMemory::new()),
             sample_interval: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
+            mode: Mode::default(),
+            shadow: None,
+            supervision: Supervision::default(),
             telemetry: None,
             on_transition: None,
             spill: None,
@@ -84,10 +93,8 @@ impl std::fmt::Debug for PipelineBuilder {
     }
 }
 
-/// The window of `offer_wait` at most: a few dozen blocks, which stay in cache.
-const WINDOW_MAX: u64 = 16_384;
-/// A monitor that samples more often would take a core.
-const SAMPLE_INTERVAL_MIN: Duration = Duration::from_micros(100);
+/// What replay may take where there is nothing to replay.
+const REPLAY_SHARE: f64 = 0.5;
 /// Blocks are numbered with 32 bits.
 const LANE_CAPACITY_MAX: usize = 1 << 38;
 
@@ -211,7 +218,7 @@ impl PipelineBuilder {
     /// How often the monitor samples the lag: 10 ms by default, 100 µs at least. Memory is sampled every 100 ms at most.
     #[must_use]
     pub fn sample_interval(mut self, interval: Duration) -> Self {
-        self.sample_interval = interval.max(SAMPLE_INTERVAL_MIN);
+        self.sample_interval = interval;
         self
     }
 
@@ -219,6 +226,27 @@ impl PipelineBuilder {
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// Whether levels have any effect; [`Mode::Observe`] is a dry run.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Thresholds to try out: their level is exported beside the real one, and has no effect. None by default.
+    #[must_use]
+    pub fn shadow(mut self, shadow: Shadow) -> Self {
+        self.shadow = Some(shadow);
+        self
+    }
+
+    /// What is done about workers that stand still, and how often a handler that has panicked is made anew.
+    #[must_use]
+    pub fn supervision(mut self, supervision: Supervision) -> Self {
+        self.supervision = supervision;
         self
     }
 
@@ -271,20 +299,51 @@ impl PipelineBuilder {
         Ok(Footprint::of::<M>(self.workers, self.producers, capacity, &self.symbols, self.spill.as_ref()))
     }
 
-    /// Starts the threads. `make_handler` is called once for each worker, with its number.
+    /// Starts the threads. `make_handler` is called once for each worker, with its number. A handler that panics ends the run: see
+    /// [`Failure::WorkerPanicked`](crate::Failure::WorkerPanicked).
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start<M: Message, H: Handler<M>>(
         self,
+        make_handler: impl FnMut(usize) -> H,
+    ) -> Result<Pipeline<M, H>, StartError> {
+        self.start_with(make_handler, None)
+    }
+
+    /// The same, but for what becomes of a handler that panics, and of the monitor: it is made anew, as often as
+    /// [`Supervision::restarts`] allows, and only then does the run end.
+    ///
+    /// The message in hand is shed as [`ShedReason::WorkerFailed`](crate::ShedReason::WorkerFailed), or lost from the spill log if it came from
+    /// there, and counted; what the old handler had is gone with it, and the new one is told of no hole but that message. Where messages are acknowledged when they
+    /// are finished, those that the old handler had finished are. [`WorkerLedger::restarts`](crate::WorkerLedger::restarts) counts.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_restarting<M: Message, H: Handler<M>>(
+        self,
+        make_handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Result<Pipeline<M, H>, StartError> {
+        let make_handler = Arc::new(make_handler);
+        let again = Arc::clone(&make_handler);
+        self.start_with(move |worker| make_handler(worker), Some(again))
+    }
+
+    fn start_with<M: Message, H: Handler<M>>(
+        self,
         mut make_handler: impl FnMut(usize) -> H,
+        again: Option<Arc<MakeAgain<H>>>,
     ) -> Result<Pipeline<M, H>, StartError> {
         let capacity = self.checked_capacity()?;
-        let tiers = self.symbols.tiers().clone();
-        let manager = DegradationManager::new(self.thresholds, tiers)?;
-        let window = self.window(capacity);
+        let limits = self.limits(capacity);
+        let settings = self.settings();
+        settings.check(&limits)?;
+        let manager = DegradationManager::new(self.thresholds, settings.tiers.clone())?;
         let start = Instant::now();
         let published = Arc::new(Published::new(self.table));
+        published.set_window(settings.window(&limits));
+        published.set_replay_share(settings.replay_share);
+        published.publish_with(manager.level(), settings.mode, settings.verdicts);
 
         let wakers: Vec<_> = (0..self.workers).map(|_| Arc::new(Waker::new(self.wait))).collect();
         let tallies =
@@ -308,7 +367,6 @@ impl PipelineBuilder {
                 symbols: Arc::clone(&self.symbols),
                 offered: Arc::clone(offered),
                 redelivered: Arc::clone(redelivered),
-                window,
                 last_holes: last_holes.clone(),
                 settled: settled.collect(),
             };
@@ -318,7 +376,7 @@ impl PipelineBuilder {
         let counters =
             Arc::new(Counters { workers, lanes: lanes.counters, offered, redelivered, spill: spilling.stats });
 
-        let shared = Arc::new(MonitorShared::new(manager));
+        let shared = Arc::new(MonitorShared::new(manager, settings));
         let (tell, news) = bounded(2 * self.workers);
         let cores = match self.pinning {
             // It answers for the calling thread, so it is asked here, before any thread is pinned.
@@ -326,17 +384,21 @@ impl PipelineBuilder {
             Pinning::Off | Pinning::Cores(_) => Vec::new(),
         };
         let plan = self.pinning.plan(self.workers, &cores);
+        let control = Control {
+            shared: Arc::clone(&shared),
+            published: Arc::clone(&published),
+            counters: Arc::clone(&counters),
+            symbols: Arc::clone(&self.symbols),
+            start,
+            limits,
+        };
         let mut pipeline = Pipeline {
             ingresses,
             news,
             workers: Vec::with_capacity(self.workers),
             monitor: None,
-            shared: Arc::clone(&shared),
-            published: Arc::clone(&published),
-            counters: Arc::clone(&counters),
-            symbols: Arc::clone(&self.symbols),
+            control,
             pinned: Vec::with_capacity(self.workers),
-            start,
             drain_timeout: self.drain_timeout,
             recovery: spilling.report,
         };
@@ -353,10 +415,12 @@ impl PipelineBuilder {
                 waker,
                 wait: self.wait,
             };
-            pipeline.spawn_worker(parts, make_handler(id), plan[id], tell.clone())?;
+            let restart = again.clone().map(|again| (again, RestartBudget::new(self.supervision.restarts)));
+            pipeline.spawn_worker(parts, (make_handler(id), restart), plan[id], tell.clone())?;
         }
+        let settings = shared.settings();
         let monitor = Monitor {
-            shared,
+            shared: Arc::clone(&shared),
             published,
             feeds: self.exported.feeds.iter().map(|(_, counters)| Arc::clone(counters)).collect(),
             exporter: self.telemetry.map(|telemetry| Exporter::new(telemetry, &counters, self.exported)),
@@ -366,11 +430,19 @@ impl PipelineBuilder {
             on_transition: self.on_transition,
             wakers,
             arms: spilling.arms,
-            interval: self.sample_interval,
+            symbols: self.symbols,
+            limits,
+            supervision: self.supervision,
+            stalls: vec![StallWatch::default(); self.workers],
+            restarts: again.is_some().then(|| RestartBudget::new(self.supervision.restarts)),
+            shadow: settings.shadow.as_ref().and_then(|shadow| shadow.evaluate(None)),
+            settings,
             start,
             told: 0,
         };
-        pipeline.monitor = Some(spawn("plimsoll-mon", move || monitor.run_guarded())?);
+        let monitor = spawn("plimsoll-mon", move || monitor.run_guarded())?;
+        shared.started(monitor.thread(), pipeline.pinned.clone());
+        pipeline.monitor = Some(monitor);
         Ok(pipeline)
     }
 
@@ -396,13 +468,22 @@ impl PipelineBuilder {
         Ok(capacity)
     }
 
-    /// What a lane may hold for a waiting producer: so little that all lanes together neither raise the level nor
-    /// keep it from going down; one message, where `lag_soft` leaves no room for that.
-    fn window(&self, capacity: usize) -> u64 {
-        let calm = self.thresholds.lag_soft as f64 * self.thresholds.recovery_lag_factor;
-        let lanes = (self.workers * self.producers) as u64;
-        let share = (calm.ceil() as u64).saturating_sub(1) / lanes;
-        share.min(WINDOW_MAX).min(capacity as u64).max(1)
+    fn limits(&self, lane_capacity: usize) -> Limits {
+        let lanes = self.workers * self.producers;
+        Limits { lanes, lane_capacity, has_backlog: self.lag.has_backlog() }
+    }
+
+    /// What can be changed later.
+    fn settings(&self) -> Settings {
+        Settings {
+            thresholds: self.thresholds,
+            verdicts: self.table,
+            tiers: (*self.symbols.tiers()).clone(),
+            mode: self.mode,
+            sample_interval: self.sample_interval.max(SAMPLE_INTERVAL_MIN),
+            replay_share: self.spill.as_ref().map_or(REPLAY_SHARE, |config| config.replay_share),
+            shadow: self.shadow.clone(),
+        }
     }
 }
 
@@ -410,7 +491,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     fn spawn_worker(
         &mut self,
         parts: WorkerParts<M>,
-        mut handler: H,
+        (mut handler, mut restart): (H, Option<Restart<H>>),
         core: Option<CoreId>,
         news: ChannelSender<WorkerNews<H>>,
     ) -> Result<(), StartError> {
@@ -427,7 +508,15 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
             let _ = pinned.send(core.map(|core| core.id));
             // Sending fails when the pipeline was dropped: then nobody wants to know.
             let mut failed = false;
-            parts.run(&mut handler, |cause| {
+            let renew = |handler: &mut H, cause: &str| {
+                let new = restart.as_mut().and_then(|restart| make_again(restart, worker));
+                let Some(new) = new else { return false };
+                tracing::error!(worker, cause, "the handler panicked, and was made anew");
+                // Half-changed as it is, it may well panic again.
+                let _ = catch_unwind(AssertUnwindSafe(|| *handler = new));
+                true
+            };
+            parts.run(&mut handler, renew, |cause| {
                 failed = true;
                 tracing::error!(worker, %cause, "the handler panicked");
                 let _ = news.send(WorkerNews::Failed { worker, cause });
@@ -447,24 +536,17 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     }
 }
 
+/// Makes a handler another time.
+type MakeAgain<H> = dyn Fn(usize) -> H + Send + Sync;
+type Restart<H> = (Arc<MakeAgain<H>>, RestartBudget);
+
+/// A new handler, if there may be one, and if it can be made.
+fn make_again<H>((make, budget): &mut Restart<H>, worker: usize) -> Option<H> {
+    let may = budget.take(Instant::now());
+    may.then(|| catch_unwind(AssertUnwindSafe(|| make(worker))).ok()).flatten()
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, StartError> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(body).map_err(|error| StartError::Thread { thread: name.to_owned(), error })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_waiting_window_stays_below_the_recovery_mark_of_soft() {
-        let window = |lag_soft, lanes| {
-            let thresholds = DegradationThresholds { lag_soft, ..Default::default() };
-            let builder = PipelineBuilder::default().workers(lanes).thresholds(thresholds);
-            builder.window(6_000_000)
-        };
-        assert_eq!(window(100_000, 1), 16_384);
-        assert_eq!(window(1_000, 4), 124); // 4 × 124 < 500
-        assert_eq!(window(1, 4), 1);
-    }
 }

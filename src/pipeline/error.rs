@@ -14,6 +14,15 @@ pub enum StartError {
     /// The thresholds contradict themselves.
     #[error("{0}")]
     Thresholds(#[from] ThresholdError),
+    /// The shadow thresholds contradict themselves.
+    #[error("the shadow thresholds: {0}")]
+    Shadow(#[source] ThresholdError),
+    /// The share of replay is not one.
+    #[error("replay_share = {value} must be more than 0 and less than 1")]
+    ReplayShare {
+        /// Its value.
+        value: f64,
+    },
     /// A lane would be full before the lag could reach CIRCUIT_BREAK.
     #[error(
         "lane_capacity = {lane_capacity} must exceed lag_circuit_break = {lag_circuit_break}, or lanes run full before the \
@@ -76,6 +85,14 @@ pub enum Failure {
         /// What the panic said.
         cause: String,
     },
+    /// A worker had messages waiting and finished none for too long; the gate was shut then. See
+    /// [`Supervision::stall_after`](crate::Supervision::stall_after).
+    WorkerStalled {
+        /// The worker.
+        worker: usize,
+        /// For how long it had finished nothing.
+        still: Duration,
+    },
     /// Worker threads have ended without a word: a message's own methods panicked after the handler had.
     WorkersLost {
         /// How many.
@@ -96,6 +113,11 @@ impl fmt::Display for Failure {
             Self::WorkerPanicked { worker, cause } => {
                 write!(f, "the handler of worker {worker} panicked: {cause}")
             }
+            Self::WorkerStalled { worker, still } => write!(
+                f,
+                "worker {worker} had messages waiting and finished none for {still:.1?}: its handler hangs, or is slower than \
+                 stall_after allows for 128 messages"
+            ),
             Self::MonitorPanicked { cause } => write!(f, "the monitor panicked: {cause}"),
             Self::WorkersLost { workers } => write!(f, "{workers} workers ended without a word"),
             Self::DrainTimeout { workers, waited } => write!(

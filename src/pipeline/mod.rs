@@ -5,10 +5,12 @@
 //!   [`join`](Pipeline::join), when the producers are done, or [`shutdown`](Pipeline::shutdown), when they are told to be.
 
 mod builder;
+mod control;
 mod error;
 mod footprint;
 mod lanes;
 mod pinning;
+mod settings;
 mod spilling;
 
 use std::sync::Arc;
@@ -18,21 +20,25 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 pub use builder::PipelineBuilder;
+pub use control::{Control, ControlError, Health, Snapshot, WorkerSnapshot};
 pub use error::{Failure, PipelineError, StartError};
 pub use footprint::Footprint;
 pub use pinning::Pinning;
+pub(crate) use settings::{Limits, SAMPLE_INTERVAL_MIN};
+pub use settings::{Settings, Shadow};
 
-use crate::degradation::published::Published;
 use crate::degradation::{DegradationLevel, DegradationStatus, Policy, Transition};
 use crate::handler::Handler;
 use crate::ingress::Ingress;
-use crate::ledger::{Counters, Ledger};
+use crate::ledger::Ledger;
 use crate::message::Message;
-use crate::monitor::MonitorShared;
 use crate::spill::RecoveryReport;
 use crate::symbols::{MessagePriority, Symbols};
 use crate::telemetry::LatencySnapshot;
 use crate::worker::panic_message;
+
+/// How often the end of a run looks for workers that stand still.
+const STALL_LOOK: Duration = Duration::from_millis(50);
 
 /// What a worker says of itself.
 enum WorkerNews<H> {
@@ -51,12 +57,8 @@ pub struct Pipeline<M: Message, H: Handler<M>> {
     news: Receiver<WorkerNews<H>>,
     workers: Vec<JoinHandle<()>>,
     monitor: Option<JoinHandle<()>>,
-    shared: Arc<MonitorShared>,
-    published: Arc<Published>,
-    counters: Arc<Counters>,
-    symbols: Arc<Symbols>,
+    control: Control,
     pinned: Vec<Option<usize>>,
-    start: Instant,
     drain_timeout: Duration,
     recovery: Option<RecoveryReport>,
 }
@@ -88,49 +90,55 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
 
     /// Where every message is. Exact at quiet moments; see [`Ledger`].
     pub fn ledger(&self) -> Ledger {
-        self.counters.ledger()
+        self.control.ledger()
     }
 
-    /// The level in force.
+    /// A handle for whoever watches and steers this pipeline, on any thread.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// The level: in a [dry run](crate::Mode::Observe) the one that would be in force.
     pub fn level(&self) -> DegradationLevel {
-        self.published.policy().level
+        self.control.level()
     }
 
     /// The policy in force.
     pub fn policy(&self) -> Policy {
-        self.published.policy()
+        self.control.policy()
     }
 
     /// The manager's summary.
     pub fn status(&self) -> DegradationStatus {
-        self.shared.manager().status()
+        self.control.status()
     }
 
     /// The last 100 transitions, oldest first. Times are since the start.
     pub fn history(&self) -> Vec<Transition> {
-        self.shared.manager().history().copied().collect()
+        self.control.history()
     }
 
     /// Back to NORMAL, without waiting for the cooldown; takes effect with the monitor's next sample, which may
     /// well degrade again.
     pub fn reset_level(&self) {
-        self.shared.manager().reset(self.start.elapsed());
+        let Control { shared, start, .. } = &self.control;
+        shared.manager().reset(start.elapsed());
     }
 
     /// The lag, in messages, and the memory, in percent, that the monitor saw last.
     pub fn signals(&self) -> (u64, f64) {
-        let last = self.shared.last();
+        let last = self.control.shared.last();
         (last.lag, last.memory.percent())
     }
 
     /// Samples that the monitor has taken. Stands still if the monitor has died; the level is then frozen.
     pub fn monitor_samples(&self) -> u64 {
-        self.shared.last().count
+        self.control.shared.last().count
     }
 
     /// The symbols.
     pub fn symbols(&self) -> &Arc<Symbols> {
-        &self.symbols
+        self.control.symbols()
     }
 
     /// By worker, the core that it is pinned to; `None` where it is not.
@@ -160,7 +168,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     /// [`drain_timeout`](PipelineBuilder::drain_timeout). What such a producer had not flushed is processed when it lets go
     /// of its ingress, and is not in the error's ledger.
     pub fn shutdown(self) -> Result<Finished<H>, PipelineError> {
-        self.published.close();
+        self.control.published.close();
         let deadline = self.drain_deadline();
         self.end(deadline)
     }
@@ -171,11 +179,15 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
         let mut handlers: Vec<(usize, H)> = Vec::new();
         let mut running = self.workers.len();
         while running > 0 {
-            let news = match deadline {
-                None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => self.news.recv_deadline(deadline),
-            };
+            let look = Instant::now() + STALL_LOOK;
+            let news = self.news.recv_deadline(deadline.map_or(look, |deadline| deadline.min(look)));
+            for (worker, still) in self.control.shared.take_stalls() {
+                failures.push(Failure::WorkerStalled { worker, still });
+                deadline = deadline.or_else(|| self.drain_deadline());
+            }
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             match news {
+                Err(RecvTimeoutError::Timeout) if !is_late => {}
                 Ok(WorkerNews::Ended { worker, handler }) => {
                     running -= 1;
                     handlers.extend(handler.map(|handler| (worker, handler)));
@@ -201,19 +213,20 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
         if let Some(cause) = self.stop_monitor() {
             failures.push(Failure::MonitorPanicked { cause });
         }
-        let ledger = self.counters.ledger();
+        let Control { counters, shared, .. } = &self.control;
+        let ledger = counters.ledger();
         if !failures.is_empty() {
             return Err(PipelineError { failures, ledger: Box::new(ledger) });
         }
         handlers.sort_by_key(|(worker, _)| *worker);
-        let manager = self.shared.manager();
+        let manager = shared.manager();
         Ok(Finished {
             handlers: handlers.into_iter().map(|(_, handler)| handler).collect(),
             ledger,
             transitions: manager.history().copied().collect(),
             transition_count: manager.transition_count(),
             highest: manager.highest(),
-            latency: MessagePriority::ALL.map(|priority| self.counters.latency(priority)),
+            latency: MessagePriority::ALL.map(|priority| counters.latency(priority)),
         })
     }
 
@@ -225,7 +238,7 @@ impl<M: Message, H: Handler<M>> Pipeline<M, H> {
     /// Ends the monitor; returns what it said if it had panicked.
     fn stop_monitor(&mut self) -> Option<String> {
         let monitor = self.monitor.take()?;
-        self.shared.stop(monitor.thread());
+        self.control.shared.stop(monitor.thread());
         monitor.join().err().map(|panic| panic_message(&*panic))
     }
 }
@@ -238,9 +251,9 @@ impl<M: Message, H: Handler<M>> std::fmt::Debug for Pipeline<M, H> {
 
 impl<M: Message, H: Handler<M>> Drop for Pipeline<M, H> {
     fn drop(&mut self) {
-        self.published.close();
+        self.control.published.close();
         if let Some(monitor) = &self.monitor {
-            self.shared.stop(monitor.thread());
+            self.control.shared.stop(monitor.thread());
         }
     }
 }

@@ -58,7 +58,7 @@ impl<M: Message> Spilling<M> {
         count_found(&counters[0], 0, homeless);
         let stats = logs.iter().map(spill::SpillLog::stats).collect();
         let arms = logs.iter().map(spill::SpillLog::arm).collect();
-        let overflows = logs.into_iter().map(|log| Overflow::new(log, config.replay_share, config.at_shutdown));
+        let overflows = logs.into_iter().map(|log| Overflow::new(log, config.at_shutdown));
         Ok(Self { overflows: overflows.collect(), stats, arms, report: Some(report) })
     }
 }

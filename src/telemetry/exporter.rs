@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
 
+use super::cascade::{Cascade, Steering, SteeringCounts};
 use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
@@ -23,6 +25,14 @@ pub(crate) struct Sample {
     pub(crate) busy: Vec<f64>,
     /// Samples taken so far.
     pub(crate) count: u64,
+    /// When, since the start.
+    pub(crate) at: Duration,
+    /// By worker.
+    pub(crate) stalled: Vec<bool>,
+    /// It is a dry run.
+    pub(crate) observing: bool,
+    /// What the shadow thresholds give.
+    pub(crate) shadow: Option<DegradationLevel>,
 }
 
 /// Pre-made handles of the spill log's series.
@@ -159,8 +169,10 @@ pub(crate) struct Exported {
 /// Pre-made handles of every series.
 pub(crate) struct Exporter {
     telemetry: Telemetry,
-    level: Gauge,
-    transitions: Vec<(DegradationLevel, DegradationLevel, Counter)>,
+    cascade: Cascade,
+    steering: Steering,
+    /// Of the shadow thresholds: the component, and its series.
+    shadow: Option<(String, Cascade)>,
     shed: Vec<(Tier, ShedReason, Counter)>,
     offered: Counter,
     redelivered: Counter,
@@ -195,20 +207,20 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, S
 pub(super) struct Maker<'a>(pub(super) &'a Telemetry);
 
 impl Maker<'_> {
-    pub(super) fn counter<const N: usize>(
+    pub(super) fn counter(
         &self,
         (name, help): (&'static str, &'static str),
-        labels: [(&'static str, String); N],
+        labels: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Counter {
         let recorder = self.0.recorder();
         recorder.describe_counter(name.into(), None, SharedString::const_str(help));
         recorder.register_counter(&key(name, labels), &METADATA)
     }
 
-    pub(super) fn gauge<const N: usize>(
+    pub(super) fn gauge(
         &self,
         (name, help): (&'static str, &'static str),
-        labels: [(&'static str, String); N],
+        labels: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Gauge {
         let recorder = self.0.recorder();
         recorder.describe_gauge(name.into(), None, SharedString::const_str(help));
@@ -226,7 +238,7 @@ impl Maker<'_> {
     }
 }
 
-fn key<const N: usize>(name: &'static str, labels: [(&'static str, String); N]) -> Key {
+fn key(name: &'static str, labels: impl IntoIterator<Item = (&'static str, String)>) -> Key {
     let labels: Vec<_> = labels.into_iter().map(|(k, v)| Label::new(k, v)).collect();
     Key::from_parts(name, labels)
 }
@@ -240,12 +252,6 @@ impl Exporter {
     pub(crate) fn new(telemetry: Telemetry, counters: &Counters, exported: Exported) -> Self {
         let Exported { feeds, books, .. } = exported;
         let make = Maker(&telemetry);
-        let levels = DegradationLevel::ALL;
-        let pairs = levels.iter().flat_map(|&from| levels.map(|to| (from, to)));
-        let transitions = pairs.filter(|(from, to)| from != to).map(|(from, to)| {
-            let labels = [("from_level", from.label().into()), ("to_level", to.label().into())];
-            (from, to, make.counter(names::TRANSITIONS, labels))
-        });
         let cells = Tier::ALL.iter().flat_map(|&tier| ShedReason::ALL.map(|reason| (tier, reason)));
         let shed = cells.map(|(tier, reason)| {
             let labels = [("symbol_tier", tier.label().into()), ("reason", reason.label().into())];
@@ -266,8 +272,9 @@ impl Exporter {
         });
         let busy = (0..counters.workers.len()).map(|worker| make.gauge(names::BUSY, [("worker", worker.to_string())]));
         Self {
-            level: make.gauge(names::LEVEL, []),
-            transitions: transitions.collect(),
+            cascade: Cascade::new(&make, None),
+            steering: Steering::new(&make, counters.workers.len()),
+            shadow: None,
             shed: shed.collect(),
             offered: make.counter(names::OFFERED, []),
             redelivered: make.counter(names::REDELIVERED, []),
@@ -294,13 +301,26 @@ impl Exporter {
         }
     }
 
-    /// Brings every series up to date.
-    pub(crate) fn export(&mut self, counters: &Counters, manager: &DegradationManager, sample: &Sample) {
-        let ledger = counters.ledger();
-        self.level.set(f64::from(manager.level().value()));
-        for (from, to, counter) in &self.transitions {
-            counter.absolute(manager.transitions_total(*from, *to));
+    /// What the shadow thresholds give, as series of a component of its own.
+    pub(crate) fn export_shadow(&mut self, shadow: &DegradationManager, component: &str) {
+        if self.shadow.as_ref().is_none_or(|(known, _)| known != component) {
+            let cascade = Cascade::new(&Maker(&self.telemetry), Some(component));
+            self.shadow = Some((component.to_owned(), cascade));
         }
+        self.shadow.iter().for_each(|(_, cascade)| cascade.export(shadow));
+    }
+
+    /// Brings every series up to date.
+    pub(crate) fn export(
+        &mut self,
+        counters: &Counters,
+        manager: &DegradationManager,
+        sample: &Sample,
+        steering: SteeringCounts,
+    ) {
+        let ledger = counters.ledger();
+        self.cascade.export(manager);
+        self.steering.export(counters, &ledger, manager, sample, steering);
         for (tier, reason, counter) in &self.shed {
             counter.absolute(ledger.shed_by.get(*tier, *reason));
         }

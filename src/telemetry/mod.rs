@@ -3,6 +3,7 @@
 //! Workers and producers only bump their own counters. The monitor hands these to Prometheus handles
 //! that were made at start, so no metrics macro runs on the hot path and no global recorder is installed.
 
+mod cascade;
 mod exporter;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -152,6 +152,31 @@ mod of_kafka {
 #[cfg(feature = "kafka")]
 pub(super) use of_kafka::*;
 
+pub(super) const LAG_THRESHOLD: (&str, &str) =
+    ("k2_degradation_lag_threshold_messages", "Lag from which the level is at least this one");
+pub(super) const MEMORY_THRESHOLD: (&str, &str) =
+    ("k2_degradation_memory_threshold_ratio", "Share of the memory limit from which the level is at least this one");
+pub(super) const PINNED: (&str, &str) = ("k2_degradation_pinned", "1 while the level is held by hand");
+pub(super) const OBSERVING: (&str, &str) = (
+    "k2_degradation_observe_mode",
+    "1 in a dry run: the level has no effect, and k2_observed_* say what it would have had",
+);
+pub(super) const OBSERVED_SHED: (&str, &str) =
+    ("k2_observed_shed_total", "Messages that would have been shed, were this no dry run");
+pub(super) const OBSERVED_SPILLED: (&str, &str) =
+    ("k2_observed_spilled_total", "Messages that would have been spilled, were this no dry run");
+pub(super) const OBSERVED_REFUSED: (&str, &str) =
+    ("k2_observed_refused_total", "Messages that would have been refused, were this no dry run");
+pub(super) const RELOADS: (&str, &str) = ("k2_config_reloads_total", "Changes of settings that were put in force");
+pub(super) const RELOAD_FAILURES: (&str, &str) =
+    ("k2_config_reload_failures_total", "Changes of settings that were refused, so that the old ones stayed");
+pub(super) const MONITOR_RESTARTS: (&str, &str) =
+    ("k2_monitor_restarts_total", "How often the monitor went on after a panic");
+pub(super) const WORKER_RESTARTS: (&str, &str) =
+    ("k2_worker_restarts_total", "How often a worker's handler was made anew after a panic");
+pub(super) const WORKER_STALLED: (&str, &str) =
+    ("k2_worker_stalled", "1 while a worker has messages waiting and finishes none");
+
 pub(super) const LAG: (&str, &str) =
     ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");
 pub(super) const MEMORY_USED: (&str, &str) = ("k2_memory_used_bytes", "Anonymous memory of the process");

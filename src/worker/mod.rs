@@ -26,7 +26,7 @@ use crate::lane::{Chunk, Receiver, WaitStrategy, Waiter, Waker};
 use crate::ledger::WorkerCounters;
 use crate::message::{Message, SymbolId, wall_clock_ns};
 use crate::spill::Replayed;
-use crate::symbols::{Symbols, TierTable};
+use crate::symbols::{MessagePriority, Symbols, TierTable};
 
 pub(crate) use overflow::Overflow;
 use overflow::Spilled;
@@ -54,12 +54,18 @@ pub(crate) struct WorkerParts<M: Message> {
 impl<M: Message> WorkerParts<M> {
     /// Runs until every producer is gone, every lane is empty, and what is to be replayed is replayed.
     ///
-    /// If the handler panics, the gate is shut for good, `report` is told what the panic said, and what the worker
-    /// still gets is shed as [`ShedReason::WorkerFailed`]; what is in the spill log stays there.
-    pub(crate) fn run<H: Handler<M>>(self, handler: &mut H, report: impl FnOnce(String)) {
+    /// If the handler panics, `renew` is told what the panic said. If it puts a new handler in the place of the old one, which it says by
+    /// `true`, the message in hand is shed as [`ShedReason::WorkerFailed`], and the new one goes on after it. If not, the gate is shut for
+    /// good, `report` is told, and all that the worker still gets is shed for that reason; what is in the spill log stays there.
+    pub(crate) fn run<H: Handler<M>>(
+        self,
+        handler: &mut H,
+        mut renew: impl FnMut(&mut H, &str) -> bool,
+        report: impl FnOnce(String),
+    ) {
         let Self { id, mut receivers, symbols, published, counters, overflow, last_holes, waker, wait } = self;
         let mut waiter = Waiter::new(wait, &waker);
-        let progress = Progress { lane: Cell::new(0), done: Cell::new(0) };
+        let progress = Progress { doing: Cell::new(Doing::Else), done: Cell::new(0) };
         let mut desk = Desk {
             id,
             policy: published.reader(),
@@ -70,29 +76,51 @@ impl<M: Message> WorkerParts<M> {
             overflow,
             progress: &progress,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut serving = Serving { desk: &mut desk, handler: &mut *handler };
-            serve(&mut receivers, &mut waiter, &counters, &progress, &mut serving);
-            last_holes.take(id).into_iter().for_each(|(slot, missed)| desk.holes.add(slot, missed));
-            desk.tell_holes(handler);
-        }));
-        desk.overflow.settle(&counters);
-        if let Err(panic) = outcome {
+        loop {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let mut serving = Serving { desk: &mut desk, handler: &mut *handler };
+                serve(&mut receivers, &mut waiter, &counters, &progress, &mut serving);
+                last_holes.take(id).into_iter().for_each(|(slot, missed)| desk.holes.add(slot, missed));
+                desk.tell_holes(handler);
+            }));
+            desk.overflow.settle(&counters);
+            let Err(panic) = outcome else { return };
+            let doing = progress.doing.replace(Doing::Else);
+            let cause = panic_message(&*panic);
+            if renew(handler, &cause) {
+                counters.restarts.add(1);
+                desk.give_up_in_hand(&mut receivers, doing);
+                continue;
+            }
             published.fail();
-            report(panic_message(&*panic));
-            receivers[progress.lane.get()].finish(progress.done.get());
+            report(cause);
+            if let Doing::Chunk { lane } = doing {
+                receivers[lane].finish(progress.done.get());
+            }
             let mut failed = Failed { symbols: &symbols, counters: &counters };
             serve(&mut receivers, &mut waiter, &counters, &progress, &mut failed);
+            return;
         }
     }
 }
 
 /// Where the worker is: what a panic leaves behind.
 struct Progress {
-    /// The lane of the chunk in hand.
-    lane: Cell<usize>,
+    doing: Cell<Doing>,
     /// How many of the chunk's messages are done with and counted.
     done: Cell<usize>,
+}
+
+/// What the worker has in hand.
+#[derive(Clone, Copy)]
+enum Doing {
+    /// A chunk of this lane.
+    Chunk {
+        lane: usize,
+    },
+    /// A message from the spill log.
+    Replay,
+    Else,
 }
 
 /// What is done with chunks, and between them.
@@ -122,7 +150,7 @@ fn serve<M: Message>(
         let mut handled = 0;
         for (lane, receiver) in receivers.iter_mut().enumerate() {
             progress.done.set(0);
-            progress.lane.set(lane);
+            progress.doing.set(Doing::Chunk { lane });
             let Some(chunk) = receiver.front(CHUNK) else { continue };
             let count = chunk.messages.len();
             let woke = count > 0 && handled == 0 && waiter.is_waiting();
@@ -136,9 +164,11 @@ fn serve<M: Message>(
         if handled > 0 {
             waiter.worked(handled);
         }
-        progress.done.set(0);
+        progress.doing.set(Doing::Replay);
         let last = handled == 0 && receivers.iter().all(Receiver::is_done);
-        if work.replay(last) {
+        let has_replayed = work.replay(last);
+        progress.doing.set(Doing::Else);
+        if has_replayed {
             counters.idle.store(false, Ordering::Relaxed);
             waiter.worked(usize::MAX);
             continue;
@@ -239,6 +269,9 @@ impl<M: Message> Desk<'_, M> {
         }
         let policy = **self.policy.load();
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: false };
+        if let Some(level) = policy.would_not_process_all() {
+            self.observe(chunk.messages, &policy, level);
+        }
         let sampled = chunk.begins_block || woke;
         let last = sampled.then(|| chunk.messages.last().copied()).flatten();
         if context.enriched {
@@ -271,6 +304,50 @@ impl<M: Message> Desk<'_, M> {
             process_all::<_, _, ENRICH>(handler, chunk.messages, self.symbols.tier_table(), context, tally);
         } else {
             self.decide_each::<H, ENRICH>(handler, chunk, policy, context, tally);
+        }
+    }
+
+    /// Counts what would become of messages, were this no dry run.
+    #[cold]
+    fn observe(&self, messages: &[M], policy: &Policy, level: DegradationLevel) {
+        let verdict_of = |tier, message: &M| {
+            let priority = MessagePriority::of(tier, message.data_type());
+            match policy.table.verdict(level, priority) {
+                Verdict::Spill if !self.overflow.exists() => Verdict::Shed,
+                verdict => verdict,
+            }
+        };
+        for message in messages {
+            let tier = self.symbols.tier(message.symbol());
+            match verdict_of(tier, message) {
+                Verdict::Process => {}
+                Verdict::Spill => self.counters.would_spill.add(1),
+                Verdict::Shed => self.counters.would_shed(tier, ShedReason::at(level)).add(1),
+            }
+        }
+    }
+
+    /// After a panic: what was done with is done with, and the message in hand is given up.
+    #[cold]
+    fn give_up_in_hand(&mut self, receivers: &mut [Receiver<M>], doing: Doing) {
+        let symbols = self.symbols;
+        match doing {
+            Doing::Chunk { lane } => {
+                let receiver = &mut receivers[lane];
+                receiver.finish(self.progress.done.get());
+                let Some(chunk) = receiver.front(1) else { return };
+                if let Some(message) = chunk.messages.first() {
+                    let symbol = message.symbol();
+                    self.counters.shed(symbols.tier(symbol), ShedReason::WorkerFailed).add(1);
+                    self.holes.add(symbols.slot(symbol), 1);
+                    receiver.finish(1);
+                }
+            }
+            Doing::Replay => {
+                let slot_of = |message: &M| symbols.slot(message.symbol());
+                self.overflow.drop_next(slot_of, self.counters, &mut self.holes);
+            }
+            Doing::Else => {}
         }
     }
 
@@ -352,7 +429,8 @@ impl<M: Message> Desk<'_, M> {
         }
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true };
         let counters = self.counters;
-        self.overflow.replay(counters, &mut self.holes, REPLAY, |Replayed { mut message, missed, .. }| {
+        let portion = (REPLAY, self.published.replays_per_live());
+        self.overflow.replay(counters, &mut self.holes, portion, |Replayed { mut message, missed, .. }| {
             if missed > 0 {
                 counters.gaps.add(1);
                 handler.on_gap(message.symbol(), u64::from(missed));

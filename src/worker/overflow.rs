@@ -24,8 +24,6 @@ pub(super) enum Spilled {
 pub(crate) struct Overflow<M: Message> {
     log: Option<SpillLog<M>>,
     at_shutdown: AtShutdown,
-    /// Messages that may be replayed for each message that is handled live.
-    replays_per_live: f64,
     /// Since the last replay: messages off the lanes, and of these the spilled ones.
     live: usize,
     spilled: usize,
@@ -36,13 +34,11 @@ pub(crate) struct Overflow<M: Message> {
 impl<M: Message> Overflow<M> {
     /// A worker without a log.
     pub(crate) fn none() -> Self {
-        let at_shutdown = AtShutdown::Leave;
-        Self { log: None, at_shutdown, replays_per_live: 0.0, live: 0, spilled: 0, has_lost: false }
+        Self { log: None, at_shutdown: AtShutdown::Leave, live: 0, spilled: 0, has_lost: false }
     }
 
-    /// `share`: how much of a busy worker's work replay may be, less than 1.
-    pub(crate) fn new(log: SpillLog<M>, share: f64, at_shutdown: AtShutdown) -> Self {
-        Self { log: Some(log), at_shutdown, replays_per_live: share / (1.0 - share), ..Self::none() }
+    pub(crate) fn new(log: SpillLog<M>, at_shutdown: AtShutdown) -> Self {
+        Self { log: Some(log), at_shutdown, ..Self::none() }
     }
 
     /// As [`SpillLog::progress`].
@@ -119,23 +115,41 @@ impl<M: Message> Overflow<M> {
         !(self.replays_at_end() && self.log.as_ref().is_some_and(may_come))
     }
 
+    /// Whether there is a log.
+    pub(super) fn exists(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Gives up the message that would be replayed next: it counts as lost, and is a hole of its symbol.
+    pub(super) fn drop_next(&mut self, slot_of: impl Fn(&M) -> usize, counters: &WorkerCounters, holes: &mut Holes) {
+        self.settle(counters);
+        let Some(log) = &mut self.log else { return };
+        let mut dropped = 0;
+        log.replay(1, |Replayed { message, missed, .. }| {
+            holes.add(slot_of(&message), missed.saturating_add(1));
+            dropped += 1;
+        });
+        counters.spill_lost.add(dropped);
+        self.settle(counters);
+    }
+
     /// Nothing is replayed now, nor made up for later.
     pub(super) fn put_off(&mut self) {
         (self.live, self.spilled) = (0, 0);
     }
 
     /// Replays as much as the worker's share allows, or a portion where there is nothing else to do; returns whether there was
-    /// anything to replay.
+    /// anything to replay. `replays_per_live`: messages that may be replayed for each that was handled live.
     pub(super) fn replay(
         &mut self,
         counters: &WorkerCounters,
         holes: &mut Holes,
-        portion: usize,
+        (portion, replays_per_live): (usize, f64),
         deliver: impl FnMut(Replayed<M>),
     ) -> bool {
         let Some(log) = &mut self.log else { return false };
         let (live, spilled) = (std::mem::take(&mut self.live), std::mem::take(&mut self.spilled));
-        let share = ((live - spilled.min(live)) as f64 * self.replays_per_live) as usize;
+        let share = ((live - spilled.min(live)) as f64 * replays_per_live) as usize;
         let budget = if live == 0 { portion } else { share.max(spilled + CATCH_UP) };
         let (next, replayed) = (log.replay_next(), log.replay(budget, deliver));
         let passed = log.replay_next() > next;
