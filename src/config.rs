@@ -1,124 +1,30 @@
-//! The configuration file: TOML, all keys optional, unknown ones an error.
+//! The configuration: a TOML file, the environment, flags; all keys optional, unknown ones an error.
 //!
-//! ```toml
-//! [thresholds]                  # as `DegradationThresholds`: lag_*, heap_*, recovery_*
-//! lag_soft = 100_000
-//!
-//! [tiers]                       # symbols by value; all others are tier 3
-//! tier_1 = ["BHP", "RIO"]
-//! tier_2 = ["QAN"]
-//!
-//! [pipeline]
-//! workers = 2
-//! lane_capacity = 6_000_000     # messages; must exceed lag_circuit_break
-//! wait = "spin-then-park"       # or "busy-spin", "spin-then-yield"
-//! pin = "auto"                  # or "off", or a list of cores: "1,2"
-//! prefault = false
-//! verdicts = "default"          # or "critical_only"
-//!
-//! [[feed]]                      # one table a feed; which keys mean something, its kind says
-//! kind = "mold"                 # or "itch", "pcap", "dbn", "csv", "ndjson", "asx"
-//! name = "nasdaq"               # in metrics and the ledger; else the kind, and from the second feed on its number
-//! on_malformed = "stop"         # or "skip"
-//! prefix = ""                   # before every symbol's name
-//! day = "2026-01-30"            # itch, mold, pcap: of times since midnight; mold: today
-//! zone = "America/New_York"     # of that day; csv, ndjson: of local times
-//! orders_max = 7_340_032        # itch, mold, pcap, dbn: of the order table
-//! lines = [{ listen = "233.54.12.111:26477", interface = "10.1.0.7", source = "206.200.43.72" }]  # mold; IPv6: interface_index
-//! rerequest = "10.1.0.9:26477"  # mold
-//! request_timeout = "500ms"     # mold: since the first request, or the last answer that brought something
-//! window = "10ms"               # mold, pcap: how long a hole is waited for
-//! receive_buffer = "8MiB"       # mold
-//!
-//! [[feed]]
-//! kind = "csv"
-//! input = "trades.csv.gz"       # all but mold; "-" is standard input
-//! pace = "max"                  # all but mold; or "realtime", "x10", "50000/s"
-//! ports = [26400, 26401]        # pcap: UDP ports of the lines; else all UDP is the feed's
-//! columns = { price = "Px" }    # csv, ndjson: names of columns that are not called as what they mean
-//! header = ["ts", "price"]      # csv: names of all columns, if the file does not have them
-//! delimiter = ";"               # csv
-//! time = "ns"                   # csv, ndjson: or us, ms, s, rfc3339, or a pattern of strptime(3), with zone
-//! date = "%d/%m/%Y"             # csv, ndjson: pattern of the date's own column
-//! symbol = "BHP"                # csv, ndjson: of rows that name none
-//! rows = "trades"               # csv, ndjson: or "quotes"; else a row with a price is a trade
-//!
-//! [spill]                       # where overflow goes; without it, overflow is shed
-//! dir = "/var/spool/plimsoll"
-//! segment_bytes = "64MiB"       # sizes: a number of bytes, or one with KiB, MiB, GiB or TiB
-//! budget_bytes = "16GiB"        # on disk, for all workers together
-//! free_space_floor_bytes = "1GiB"
-//! durability = "none"           # or "strict", or "interval:100ms"
-//! replay_share = 0.5            # of a busy worker's work
-//! at_shutdown = "leave"         # or "replay"
-//! on_damage = "continue"        # or "fail"
-//!
-//! # With the feature `kafka`:
-//!
-//! [source.kafka]                # a member of a consumer group, instead of feeds
-//! brokers = "10.1.0.5:9092,10.1.0.6:9092"
-//! topics = ["ticks", "^quotes-.*"]      # one that begins with ^ is a pattern
-//! group = "plimsoll"
-//! messages = "json"             # or "csv", "raw": ticks of 64 bytes
-//! key_is_symbol = false         # json, csv; of raw ticks it always is
-//! rows = { columns = { price = "Px" }, time = "ns" }  # json, csv: keys as of a feed of kind csv
-//! prefix = ""                   # before every symbol's name
-//! start = "earliest"            # where a group begins that has committed nothing; or "latest", "error"
-//! assignment = "cooperative-sticky"     # or "range", "roundrobin"
-//! commit_interval = "1s"
-//! drain_timeout = "10s"         # how long the end of a run may take, and half of that the loss of a partition
-//! session_timeout = "45s"
-//! statistics_interval = "250ms"
-//! connect_timeout = "10s"
-//! buffer_bytes = "16MiB"        # that the client keeps ready
-//! buffer_records = 16_384
-//! fetch_bytes = "4MiB"          # of an answer
-//! unfinished_max = 1_048_576    # records
-//! on_unreachable = "retry"      # or "fail"
-//! on_unknown_topic = "fail"     # or "retry"
-//! on_unauthorized = "fail"      # or "retry"
-//! on_malformed = "stop"         # or "skip"
-//! dead_letter_topic = "dead"    # or dead_letter_file: then on_malformed does not matter
-//! instances = 1                 # of this group, while nobody tells how many members it has
-//!
-//! [source.kafka.properties]     # of librdkafka
-//! "security.protocol" = "sasl_plaintext"
-//! "sasl.mechanism" = "PLAIN"
-//! "sasl.username" = "plimsoll"
-//!
-//! [source.kafka.secrets]        # properties that are secrets: env or file
-//! "sasl.password" = { env = "KAFKA_PASSWORD" }
-//!
-//! [sink.kafka]
-//! ticks = "processed"           # topic of processed ticks
-//! format = "json"               # or "raw"
-//! bars = "bars"                 # topic of bars
-//! bar_interval = "60s"
-//! delivery_timeout = "2m"
-//! brokers = "10.1.0.7:9092"     # if not the source's; then with properties and secrets of its own
-//!
-//! [labels]                      # on every metric
-//! service = "k2-platform"
-//! environment = "dev"
-//! component = "plimsoll"
-//! ```
+//! `template.toml` lists every key with its default; it is what `plimsoll init` writes. [`load`] puts file and environment together.
 
 mod feed;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
+pub(crate) mod keys;
+pub(crate) mod load;
+mod operation;
 mod rows;
 mod spill;
 pub(crate) mod units;
+mod verdicts;
 
-use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
-use plimsoll::{DegradationThresholds, Labels, Pinning, SymbolTiers, VerdictTable, WaitStrategy};
+use plimsoll::{DegradationThresholds, Labels, Mode, Pinning, Settings, Shadow, SymbolTiers, WaitStrategy};
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::CliError;
+use feed::TimeText;
+use verdicts::VerdictsSection;
 
 pub(crate) use feed::{Feed, FeedFlags, FeedSection, new_york_midnight_ns};
+pub(crate) use load::{Loaded, Loader, Origin};
+pub(crate) use operation::{ControlSection, HttpSection, LogFormat, LogSection, NotReady, OnPanic, SupervisionSection};
 pub(crate) use spill::{SpillFlags, SpillSection, settings as spill_settings};
 
 /// All settings of a file.
@@ -127,7 +33,13 @@ pub(crate) use spill::{SpillFlags, SpillSection, settings as spill_settings};
 pub(crate) struct Config {
     pub(crate) thresholds: DegradationThresholds,
     pub(crate) tiers: Tiers,
+    pub(crate) verdicts: VerdictsSection,
+    pub(crate) shadow: Option<operation::ShadowSection>,
     pub(crate) pipeline: PipelineConfig,
+    pub(crate) supervision: SupervisionSection,
+    pub(crate) http: HttpSection,
+    pub(crate) control: ControlSection,
+    pub(crate) log: LogSection,
     pub(crate) spill: Option<SpillSection>,
     pub(crate) feed: Vec<FeedSection>,
     #[cfg(feature = "kafka")]
@@ -159,24 +71,18 @@ pub(crate) struct PipelineConfig {
     pub(crate) wait: Option<WaitStrategy>,
     pub(crate) pin: Option<Pin>,
     pub(crate) prefault: bool,
-    pub(crate) verdicts: Verdicts,
+    pub(crate) mode: Mode,
+    sample_interval: Option<TimeText>,
+    drain_timeout: Option<TimeText>,
 }
 
-/// A verdict table by name.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdicts {
-    #[default]
-    Default,
-    CriticalOnly,
-}
+impl PipelineConfig {
+    pub(crate) fn sample_interval(&self) -> Duration {
+        self.sample_interval.map_or(Duration::from_millis(10), TimeText::duration)
+    }
 
-impl Verdicts {
-    pub(crate) fn table(self) -> VerdictTable {
-        match self {
-            Self::Default => VerdictTable::default(),
-            Self::CriticalOnly => VerdictTable::critical_only(),
-        }
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout.map_or(Duration::from_secs(30), TimeText::duration)
     }
 }
 
@@ -208,20 +114,48 @@ impl<'de> Deserialize<'de> for Pin {
 }
 
 impl Config {
-    /// The file's settings, checked; defaults without a file.
-    pub(crate) fn load(path: Option<&Path>) -> Result<Self, CliError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let wrong = |error: &dyn std::fmt::Display| CliError::Config(format!("{}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-        let config: Self = toml::from_str(&text).map_err(|error| wrong(&error))?;
+    /// What contradicts itself, with the key that it is about.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         #[cfg(not(feature = "kafka"))]
-        if config.source.is_some() || config.sink.is_some() {
-            return Err(wrong(
-                &"this program was built without Kafka, which [source] and [sink] want: build it with --features kafka",
-            ));
+        for (key, section) in [("source", &self.source), ("sink", &self.sink)] {
+            if section.is_some() {
+                let built = "this program was built without Kafka, which [source] and [sink] want: build it with --features kafka";
+                return Err((key, built.to_owned()));
+            }
         }
-        config.thresholds.validated().map_err(|error| wrong(&format_args!("[thresholds] {error}")))?;
-        Ok(config)
+        self.thresholds.validated().map_err(|error| ("thresholds", error.to_string()))?;
+        if let Some(shadow) = &self.shadow {
+            let thresholds = shadow.thresholds(&self.thresholds);
+            thresholds.validated().map_err(|error| ("shadow.thresholds", error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is a member of a Kafka group.
+    pub(crate) fn has_kafka(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        let has_kafka = self.source.kafka.is_some();
+        #[cfg(not(feature = "kafka"))]
+        let has_kafka = false;
+        has_kafka
+    }
+
+    /// What can be changed while a pipeline runs.
+    pub(crate) fn settings(&self, replay_share: f64) -> Settings {
+        Settings {
+            thresholds: self.thresholds,
+            verdicts: self.verdicts.table(),
+            tiers: self.symbol_tiers(),
+            mode: self.pipeline.mode,
+            sample_interval: self.pipeline.sample_interval(),
+            replay_share,
+            shadow: self.shadow(),
+        }
+    }
+
+    /// Thresholds that are tried out, if any are.
+    pub(crate) fn shadow(&self) -> Option<Shadow> {
+        self.shadow.as_ref().map(|shadow| shadow.shadow(&self.thresholds))
     }
 
     /// The tiers, with defaults where none are given.
@@ -240,13 +174,20 @@ mod tests {
     use plimsoll::spill::SpillConfig;
 
     #[test]
-    fn the_documented_file_is_read() {
-        let doc = include_str!("config.rs").lines().filter_map(|line| line.strip_prefix("//!"));
-        let toml: Vec<&str> =
-            doc.skip_while(|l| !l.contains("```toml")).skip(1).take_while(|l| !l.contains("```")).collect();
-        let config: Config = toml::from_str(&toml.join("\n")).unwrap();
+    fn every_key_of_the_template_is_one_and_its_value_is_the_default_where_there_is_one() {
+        let config: Config = toml::from_str(&keys::template_in_full()).unwrap();
+        assert_eq!(config.check(), Ok(()));
+        let default = Config::default();
         assert_eq!(config.thresholds, DegradationThresholds::default());
-        assert_eq!((config.pipeline.workers, config.pipeline.lane_capacity), (Some(2), Some(6_000_000)));
+        assert_eq!(config.verdicts.table(), default.verdicts.table());
+        assert_eq!(config.pipeline.workers, Some(1));
+        assert_eq!(config.pipeline.lane_capacity, Some(5_250_001));
+        let times = |config: &Config| (config.pipeline.sample_interval(), config.pipeline.drain_timeout());
+        assert_eq!(times(&config), times(&default));
+        assert_eq!(config.supervision.supervision(), default.supervision.supervision());
+        assert_eq!(config.supervision.on_panic, default.supervision.on_panic);
+        assert_eq!(config.http.not_ready_from, default.http.not_ready_from);
+        assert_eq!(config.log.format, default.log.format);
         assert_eq!(config.labels, Labels::default());
         let spill = spill_settings(config.spill.as_ref(), &SpillFlags::default()).unwrap();
         assert_eq!(spill, Some(SpillConfig::new("/var/spool/plimsoll")));

@@ -49,13 +49,10 @@ impl Books {
         &self.counters
     }
 
-    /// The books of one worker.
-    pub(crate) fn handler(&self, worker: usize) -> BookHandler<Tell> {
-        let tell: Tell = match &self.bbo {
-            Some(bbo) => bbo.tell(),
-            None => Box::new(|_| {}),
-        };
-        BookHandler::new(tell).rebuilding(Arc::clone(&self.stale)).counting(Arc::clone(&self.counters[worker]))
+    /// What makes the books of workers.
+    pub(crate) fn maker(&self) -> BookMaker {
+        let queue = self.bbo.as_ref().map(|bbo| Arc::clone(&bbo.queue));
+        BookMaker { queue, stale: Arc::clone(&self.stale), counters: self.counters.clone() }
     }
 
     /// The feed, which shows the books of stale symbols anew while all is calm.
@@ -89,6 +86,35 @@ impl Books {
         }
         Ok(text)
     }
+}
+
+/// Makes the books of workers.
+pub(crate) struct BookMaker {
+    /// Where changes of the best prices go, if they are wanted.
+    queue: Option<Arc<ArrayQueue<Bbo>>>,
+    stale: Arc<SymbolSet>,
+    counters: Vec<Arc<BookCounters>>,
+}
+
+impl BookMaker {
+    /// The books of one worker.
+    pub(crate) fn handler(&self, worker: usize) -> BookHandler<Tell> {
+        let tell: Tell = match &self.queue {
+            Some(queue) => tell_to(Arc::clone(queue)),
+            None => Box::new(|_| {}),
+        };
+        BookHandler::new(tell).rebuilding(Arc::clone(&self.stale)).counting(Arc::clone(&self.counters[worker]))
+    }
+}
+
+fn tell_to(queue: Arc<ArrayQueue<Bbo>>) -> Tell {
+    Box::new(move |bbo| {
+        let mut row = *bbo;
+        while let Err(back) = queue.push(row) {
+            row = back;
+            std::thread::yield_now();
+        }
+    })
 }
 
 /// A file of changes of the best prices, written by a thread of its own.
@@ -131,17 +157,6 @@ impl BboFile {
         let writer = std::thread::Builder::new().name("bbo".to_owned()).spawn(write);
         let writer = writer.map_err(|error| CliError::io(&"the thread for --bbo", &error))?;
         Ok(Self { queue, end, writer: Some(writer), path: path.display().to_string() })
-    }
-
-    fn tell(&self) -> Tell {
-        let queue = Arc::clone(&self.queue);
-        Box::new(move |bbo| {
-            let mut row = *bbo;
-            while let Err(back) = queue.push(row) {
-                row = back;
-                std::thread::yield_now();
-            }
-        })
     }
 
     /// Writes what is left; returns the number of rows, and the path.

@@ -69,8 +69,15 @@ impl Kafka {
         builder.drain_timeout(self.quarter).lane_capacity(lane_capacity.unwrap_or(LANE_CAPACITY))
     }
 
-    pub(crate) fn handler(&self, worker: usize) -> Option<SinkHandler> {
-        self.sink.as_ref().map(|sink| sink.handler(worker))
+    /// The sink's end of each worker; none without a sink.
+    pub(crate) fn sinks(&self, workers: usize) -> Vec<SinkHandler> {
+        let handlers = self.sink.as_ref().map(|sink| (0..workers).map(|worker| sink.handler(worker)));
+        handlers.into_iter().flatten().collect()
+    }
+
+    /// Whether there is a sink.
+    pub(crate) fn has_sink(&self) -> bool {
+        self.sink.is_some()
     }
 
     /// What feeds the pipeline.

@@ -1,35 +1,45 @@
 //! The command line: one file a subcommand.
 
 mod books;
+mod completions;
+mod config;
+mod ctl;
 mod demo;
 mod feeds;
 mod generate;
 #[cfg(feature = "kafka")]
 mod kafka;
-mod metrics_server;
+mod log;
 mod output;
 mod progress;
 mod results;
 mod run;
+mod service;
 mod signal;
 mod simulate;
 mod spill;
 mod spilling;
+mod status;
 mod summary;
+mod supervise;
+mod top;
+mod version;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use plimsoll::StartError;
 use plimsoll::source::SourceError;
 use plimsoll::spill::SpillError;
+
+use crate::config::LogSection;
 
 /// Processes market-data ticks and degrades gracefully under overload, in five announced steps.
 ///
 /// Exit codes: 0 ok, 1 something failed while running, 2 wrong usage, 78 wrong configuration.
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll", version, max_term_width = 100)]
+#[command(name = "plimsoll", version = version::VERSION, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -37,12 +47,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Config(config::ConfigArguments),
+    Completions(completions::Arguments),
+    Ctl(ctl::Arguments),
     Demo(demo::Arguments),
     #[command(name = "gen")]
     Generate(Box<generate::Arguments>),
+    Init(config::InitArguments),
+    Man(completions::ManArguments),
     Run(Box<run::Arguments>),
     Simulate(simulate::Arguments),
     Spill(spill::Arguments),
+    Top(top::Arguments),
+    Validate(config::ValidateArguments),
 }
 
 /// What went wrong: decides the exit code.
@@ -51,6 +68,9 @@ pub(crate) enum CliError {
     /// Settings that make no sense: 78, `EX_CONFIG` of sysexits(3).
     #[error("{0}")]
     Config(String),
+    /// The same, with its place in the file.
+    #[error("{0:?}")]
+    Report(Box<miette::Report>),
     /// Arguments that contradict each other: 2.
     #[error("{0}")]
     Usage(String),
@@ -68,7 +88,7 @@ pub(crate) enum CliError {
 impl CliError {
     fn code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(78),
+            Self::Config(_) | Self::Report(_) => ExitCode::from(78),
             Self::Usage(_) => ExitCode::from(2),
             Self::Runtime(_) | Self::Said => ExitCode::from(1),
             Self::BrokenPipe => ExitCode::SUCCESS,
@@ -116,36 +136,45 @@ impl From<SourceError> for CliError {
 /// Parses the command line and runs it.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging(&arguments.command);
+    // It fails when there is one already, which is as well.
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).terminal_links(false).context_lines(1).build())
+    }));
+    match &arguments.command {
+        // It has a configuration to look at.
+        Command::Run(_) => {}
+        // It tells of transitions itself.
+        Command::Demo(_) => log::start("error", &LogSection::default(), None),
+        _ => log::start("warn", &LogSection::default(), None),
+    }
     let result = match &arguments.command {
+        Command::Config(arguments) => config::config(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Ctl(arguments) => ctl::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Init(arguments) => config::init(arguments),
+        Command::Man(arguments) => completions::man(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Spill(arguments) => spill::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
+        Command::Validate(arguments) => config::validate(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CliError::BrokenPipe | CliError::Said) {
-                let _ = writeln!(io::stderr(), "plimsoll: {error}");
-            }
+            let _ = match &error {
+                CliError::BrokenPipe | CliError::Said => Ok(()),
+                CliError::Report(report) => write!(io::stderr(), "plimsoll: the configuration is wrong\n{report:?}"),
+                error => writeln!(io::stderr(), "plimsoll: {error}"),
+            };
             error.code()
         }
     }
 }
 
-/// Log events go to standard error: warnings and errors, unless `RUST_LOG` says otherwise. The demo tells of transitions
-/// itself.
-fn start_logging(command: &Command) {
-    use tracing_subscriber::EnvFilter;
-    use tracing_subscriber::filter::LevelFilter;
-    let default = if matches!(command, Command::Demo(_)) { LevelFilter::ERROR } else { LevelFilter::WARN };
-    let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .with_target(false)
-        .init();
+/// The command line's definition, for completions and the manual.
+fn definition() -> clap::Command {
+    Arguments::command()
 }

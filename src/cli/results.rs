@@ -5,11 +5,13 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "kafka")]
+use std::sync::{Mutex, PoisonError};
 
 use plimsoll::source::{FeedCount, FeedCounters};
 use plimsoll::{BarsHandler, BookHandler, Context, Handler, Ledger, SymbolId, Symbols, Tick};
 
-use super::books::{BboFile, Books, Tell, symbol_name, write_books};
+use super::books::{BboFile, BookMaker, Books, Tell, symbol_name, write_books};
 use super::feeds::Counts;
 use super::output::OutputFile;
 use super::{CliError, summary};
@@ -68,6 +70,35 @@ impl Handler<Tick> for Worker {
         }
         if let Some(books) = &mut self.books {
             books.on_feed_gap(missed);
+        }
+    }
+}
+
+/// Makes workers, and makes them anew.
+pub(crate) struct WorkerMaker {
+    bar_interval: Option<NonZeroU64>,
+    books: Option<BookMaker>,
+    /// Of workers, in their order; each is there once.
+    #[cfg(feature = "kafka")]
+    sinks: Mutex<Vec<Option<plimsoll::kafka::SinkHandler>>>,
+}
+
+impl WorkerMaker {
+    /// The same, whose workers hand what they get to a sink, too.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn with_sinks(self, sinks: Vec<plimsoll::kafka::SinkHandler>) -> Self {
+        Self { sinks: Mutex::new(sinks.into_iter().map(Some).collect()), ..self }
+    }
+
+    pub(crate) fn worker(&self, number: usize) -> Worker {
+        Worker {
+            bars: self.bar_interval.map(BarsHandler::new),
+            books: self.books.as_ref().map(|books| books.handler(number)),
+            #[cfg(feature = "kafka")]
+            sink: {
+                let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+                sinks.get_mut(number).and_then(Option::take)
+            },
         }
     }
 }
@@ -152,14 +183,19 @@ impl Results {
         })
     }
 
-    /// A worker that makes all of it.
-    pub(crate) fn worker(&self, number: usize) -> Worker {
-        Worker {
-            bars: self.bars.as_ref().map(|_| BarsHandler::new(self.bar_interval)),
-            books: self.books.as_ref().map(|books| books.handler(number)),
+    /// What makes workers that make all of it.
+    pub(crate) fn maker(&self) -> WorkerMaker {
+        WorkerMaker {
+            bar_interval: self.bars.as_ref().map(|_| self.bar_interval),
+            books: self.books.as_ref().map(Books::maker),
             #[cfg(feature = "kafka")]
-            sink: None,
+            sinks: Mutex::default(),
         }
+    }
+
+    /// Whether any of it is made within the workers, and lost with one that is made anew.
+    pub(crate) fn are_in_workers(&self) -> bool {
+        self.bars.is_some() || self.books.is_some()
     }
 
     /// Writes everything, each result for itself: a failure of one takes none of the others along. `workers` is empty when they

@@ -11,14 +11,17 @@ use plimsoll::{DegradationLevel, Pinning, Pipeline, PipelineBuilder, Symbols, Te
 
 #[cfg(feature = "kafka")]
 use super::kafka::Kafka;
-use super::metrics_server::MetricsServer;
 use super::progress::Progress;
 use super::results::{ResultFlags, Results, Worker};
+use super::service::{Reloader, Service, Shared};
 use super::signal::StopFlag;
-use super::{CliError, feeds, spilling, summary};
+use super::supervise::Supervisor;
+use super::{CliError, feeds, log, spilling, summary};
 #[cfg(feature = "kafka")]
 use crate::config::kafka::{self, KafkaFlags};
-use crate::config::{Config, Feed, FeedFlags, FeedSection, Pin, SpillFlags, spill_settings};
+use crate::config::{
+    Config, Feed, FeedFlags, FeedSection, Loaded, Loader, LogFormat, OnPanic, Pin, SpillFlags, spill_settings,
+};
 
 /// Run feeds into bars, best bids and offers, and books.
 ///
@@ -45,11 +48,17 @@ pub(crate) struct Arguments {
     /// Cores to pin workers to: off, auto, or a list as in 1,2 [default: auto]
     #[arg(long)]
     pin: Option<Pin>,
-    /// Address to serve Prometheus metrics on, at /metrics
-    #[arg(long, value_name = "ADDR")]
+    /// Address to serve metrics, status and the live page on: /, /metrics, /status.json, /livez, /readyz
+    #[arg(long, alias = "http", value_name = "ADDR")]
     metrics: Option<SocketAddr>,
-    /// Thresholds, tiers and more; flags override it
-    #[arg(long, value_name = "FILE.toml")]
+    /// Where to make the socket for `plimsoll ctl`
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// How log events are written
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Thresholds, tiers and more, see `plimsoll init`; flags override it
+    #[arg(long, value_name = "FILE.toml", env = "PLIMSOLL_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     feed: FeedFlags,
@@ -62,9 +71,15 @@ pub(crate) struct Arguments {
     spill: SpillFlags,
 }
 
+/// What is logged, unless the configuration or `RUST_LOG` says otherwise: what is wrong, and changes of level both ways.
+const LOG_FILTER: &str = "warn,plimsoll::monitor=info";
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     arguments.results.check()?;
-    let config = Config::load(arguments.config.as_deref())?;
+    let loader = Loader::new(arguments.config.as_deref());
+    let Loaded { config, table, warnings, .. } = loader.load()?;
+    log::start(LOG_FILTER, &config.log, arguments.log_format);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     #[cfg(feature = "kafka")]
     let kafka = kafka_settings(arguments, &config)?;
     #[cfg(feature = "kafka")]
@@ -83,8 +98,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let workers = arguments.workers.or(config.pipeline.workers).unwrap_or(1);
     #[cfg(feature = "kafka")]
     let mut kafka = kafka.map(|settings| Kafka::open(settings, &symbols, workers)).transpose()?;
+    #[cfg(feature = "kafka")]
+    if config.supervision.on_panic == OnPanic::RestartWorker && kafka.as_ref().is_some_and(Kafka::has_sink) {
+        return Err(CliError::Config(
+            "[supervision] on_panic = \"restart-worker\" is not for a run with a Kafka sink: what its handler had not handed over \
+             would be missing from the topic; leave it at \"stop\", and let a supervisor start the process again"
+                .to_owned(),
+        ));
+    }
     let results = Results::open(&arguments.results, &symbols, workers)?;
-    let server = arguments.metrics.map(|address| MetricsServer::start(address, telemetry.clone())).transpose()?;
     let books = results.books.as_ref();
     let listening: Vec<_> = feeds.iter().map(|feed| (feed.name.clone(), feed.listening.clone())).collect();
     let rebuilt = |feed| if let Some(books) = books { books.rebuild(feed) } else { feed };
@@ -93,6 +115,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     #[cfg(feature = "kafka")]
     feeds.extend(kafka.as_mut().and_then(Kafka::runner));
     let counts = feeds::counts(&feeds);
+    let reloader = Reloader::new(loader, table, config.http.not_ready_from);
+    let shared = Shared::new(telemetry.clone(), counts.clone(), reloader, stop.clone())?;
+    let socket = arguments.control.as_deref().or(config.control.socket.as_deref());
+    let service = Service::start(arguments.metrics.or(config.http.listen), socket, shared)?;
     let mut builder = spilling::with(builder(arguments, &config).workers(workers), spill.as_ref())
         .producers(feeds.len())
         .symbols(Arc::clone(&symbols))
@@ -108,13 +134,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     for counters in books.iter().flat_map(|books| books.counters()) {
         builder = builder.books(Arc::clone(counters));
     }
-    let mut pipeline: Pipeline<Tick, Worker> = builder.start(|number| Worker {
-        #[cfg(feature = "kafka")]
-        sink: kafka.as_ref().and_then(|kafka| kafka.handler(number)),
-        ..results.worker(number)
-    })?;
-    if let Some(server) = &server {
-        let _ = writeln!(io::stderr(), "metrics on http://{}/metrics", server.address());
+    let make = results.maker();
+    #[cfg(feature = "kafka")]
+    let make = match &kafka {
+        Some(kafka) => make.with_sinks(kafka.sinks(workers)),
+        None => make,
+    };
+    let make = move |number| make.worker(number);
+    let mut pipeline: Pipeline<Tick, Worker> = match config.supervision.on_panic {
+        OnPanic::Stop => builder.start(make)?,
+        OnPanic::RestartWorker => builder.start_restarting(make)?,
+    };
+    service.started(pipeline.control());
+    if let Some(address) = service.address() {
+        let _ = writeln!(io::stderr(), "metrics on http://{address}/metrics, live page on http://{address}/");
+    }
+    if let Some(socket) = socket {
+        let _ = writeln!(io::stderr(), "control socket: {}", socket.display());
     }
     for (name, addresses) in listening.iter().filter(|(_, addresses)| !addresses.is_empty()) {
         let addresses: Vec<_> = addresses.iter().map(|address| address.to_string()).collect();
@@ -126,10 +162,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 
     let start = Instant::now();
     let mut progress = Progress::new();
+    let mut supervisor = Supervisor::new(pipeline.control(), stop.clone());
     let moved = feeds::run(feeds, &mut pipeline, &stop, |pipeline| {
         if let Some(books) = books {
-            books.set_calm(pipeline.level() == DegradationLevel::Normal);
+            books.set_calm(pipeline.policy().level == DegradationLevel::Normal);
         }
+        supervisor.look();
         progress.show(&counts, || pipeline.level().to_string());
     });
     progress.clear();
@@ -150,6 +188,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let (workers, sunk) = sink(workers, kafka, &mut text);
     #[cfg(not(feature = "kafka"))]
     let sunk = Ok(());
+    let are_in_workers = results.are_in_workers();
     let (told, written) = results.write(workers, &ledger, &counts);
     text = summary::ledger(&ledger, spill.is_some()) + &text + &told;
     if let Some(spill) = &spill {
@@ -163,7 +202,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     } else {
         io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout)
     };
-    has_run.and(written).and(sunk).and(printed)?;
+    let restarts = ledger.workers.iter().map(|worker| worker.restarts).sum();
+    let whole = if are_in_workers { check_whole(restarts) } else { Ok(()) };
+    has_run.and(whole).and(supervisor.verdict()).and(written).and(sunk).and(printed)?;
     tell_ends(moved?)
 }
 
@@ -189,6 +230,16 @@ fn sink(mut workers: Vec<Worker>, kafka: Option<Kafka>, text: &mut String) -> (V
     let (counts, finished) = kafka.finish();
     *text += &counts;
     (workers, finished)
+}
+
+/// Whether results that workers make are whole.
+fn check_whole(restarts: u64) -> Result<(), CliError> {
+    if restarts == 0 {
+        return Ok(());
+    }
+    Err(CliError::Runtime(format!(
+        "handlers were made anew after a panic, {restarts} in all: bars and books of their workers begin there, and what came before is lost"
+    )))
 }
 
 /// Says how the feeds ended, if not at their end.
@@ -235,11 +286,18 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
     let pin = arguments.pin.as_ref().or(settings.pin.as_ref());
     let mut builder = PipelineBuilder::new()
         .thresholds(config.thresholds)
-        .verdicts(settings.verdicts.table())
+        .verdicts(config.verdicts.table())
+        .mode(settings.mode)
+        .sample_interval(settings.sample_interval())
+        .drain_timeout(settings.drain_timeout())
+        .supervision(config.supervision.supervision())
         .pinning(pin.map_or(Pinning::Auto, |pin| pin.0.clone()))
         .prefault(settings.prefault);
     if let Some(capacity) = arguments.lane_capacity.or(settings.lane_capacity) {
         builder = builder.lane_capacity(capacity);
+    }
+    if let Some(shadow) = config.shadow() {
+        builder = builder.shadow(shadow);
     }
     if let Some(wait) = arguments.wait.or(settings.wait) {
         builder = builder.wait_strategy(wait);

@@ -21,7 +21,13 @@ impl StopFlag {
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
                 .map_err(|error| CliError::io(&"signal handler", &error))?;
         }
+        plimsoll::source::end_waiting_reads_by(Arc::clone(&flag));
         Ok(Self(flag))
+    }
+
+    /// Asks for an orderly end, as the first signal does; a signal after that ends at once.
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_raised(&self) -> bool {

@@ -9,7 +9,7 @@ use csv::StringRecord;
 use plimsoll::DegradationManager;
 
 use super::CliError;
-use crate::config::Config;
+use crate::config::Loader;
 
 /// Compute the level for each sample of a recorded trace.
 ///
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 const COLUMNS: [&str; 3] = ["t_ms", "lag", "heap_pct"];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let config = Config::load(arguments.config.as_deref())?;
+    let config = Loader::new(arguments.config.as_deref()).load()?.config;
     let manager = DegradationManager::new(config.thresholds, config.symbol_tiers());
     let mut manager = manager.map_err(|error| CliError::Config(error.to_string()))?;
     let mut trace = Trace::open(&arguments.trace)?;

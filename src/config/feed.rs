@@ -136,6 +136,12 @@ pub(crate) struct LineSection {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimeText(pub(crate) NonZeroU64);
 
+impl TimeText {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_nanos(self.0.get())
+    }
+}
+
 impl<'de> Deserialize<'de> for TimeText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -246,20 +252,13 @@ impl FeedSection {
     /// When a key is missing or means nothing to this kind, or the source cannot be opened.
     pub(crate) fn open(&self, number: usize, symbols: &Arc<Symbols>) -> Result<Feed, CliError> {
         let wrong = |text: String| CliError::Config(format!("feed {}: {text}", self.title(number)));
-        let kind = self.kind.ok_or_else(|| wrong("it has no kind; give kind = \"itch\", for instance".to_owned()))?;
-        if let Some(key) = self.keys_given().find(|key| !kind.keys().contains(key)) {
-            let known = kind.keys().join(", ");
-            return Err(wrong(format!("{key} means nothing to a feed of kind {}: it takes {known}", kind.name())));
-        }
+        let kind = self.check(number)?;
         let input = || self.input.as_deref().ok_or_else(|| wrong("it has no input; give a file's path".to_owned()));
         let on_malformed = self.on_malformed.unwrap_or_default();
         let mut listening = Vec::new();
         let source: Box<dyn Source> = match kind {
             Kind::Asx => Box::new(AsxSource::open(input()?, symbols, on_malformed)?),
             Kind::Mold => {
-                if self.lines.is_empty() {
-                    return Err(wrong("it has no lines; give lines, or --listen ADDR, twice for A and B".to_owned()));
-                }
                 let decoder = self.itch(symbols, today_ns()).map_err(wrong)?;
                 let source = MoldSource::new(self.mold(on_malformed), decoder)?;
                 listening = source.local_addresses();
@@ -278,6 +277,33 @@ impl FeedSection {
         };
         let pace = self.pace.map_or(Pace::Max, |pace| pace.0);
         Ok(Feed { name: self.title(number), source, pace, listening })
+    }
+
+    /// What can be said of it before it is opened; returns its kind.
+    ///
+    /// # Errors
+    /// When a key is missing, or means nothing to this kind, or its value makes no sense.
+    pub(crate) fn check(&self, number: usize) -> Result<Kind, CliError> {
+        let wrong = |text: String| CliError::Config(format!("feed {}: {text}", self.title(number)));
+        let kind = self.kind.ok_or_else(|| wrong("it has no kind; give kind = \"itch\", for instance".to_owned()))?;
+        if let Some(key) = self.keys_given().find(|key| !kind.keys().contains(key)) {
+            let known = kind.keys().join(", ");
+            return Err(wrong(format!("{key} means nothing to a feed of kind {}: it takes {known}", kind.name())));
+        }
+        match kind {
+            Kind::Mold if self.lines.is_empty() => {
+                return Err(wrong("it has no lines; give lines, or --listen ADDR, twice for A and B".to_owned()));
+            }
+            Kind::Mold => {}
+            _ if self.input.is_none() => return Err(wrong("it has no input; give a file's path".to_owned())),
+            _ => {}
+        }
+        if matches!(kind, Kind::Csv | Kind::Ndjson) {
+            self.rows(kind == Kind::Csv, self.on_malformed.unwrap_or_default()).map_err(wrong)?;
+        } else {
+            self.midnight_ns().map_err(wrong)?;
+        }
+        Ok(kind)
     }
 
     /// The feed's name, or its kind and number.

@@ -14,12 +14,12 @@ use crate::cli::CliError;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SpillSection {
-    dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     segment_bytes: Option<Bytes>,
     budget_bytes: Option<Bytes>,
     free_space_floor_bytes: Option<Bytes>,
     durability: Option<DurabilityText>,
-    replay_share: Option<f64>,
+    pub(crate) replay_share: Option<f64>,
     at_shutdown: Option<AtShutdown>,
     on_damage: Option<OnDamage>,
 }

@@ -9,6 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::counters::{FeedCount, FeedCounters};
 use super::error::SourceError;
+use super::waiting::Waiting;
 
 /// What is read at once, of a file as it is on disk.
 const BUFFER: usize = 1 << 18;
@@ -36,7 +37,7 @@ impl Input {
     /// When there is no such file, or it cannot be read.
     pub fn open(path: &Path, counters: &Arc<FeedCounters>) -> Result<Self, SourceError> {
         if path == Path::new("-") {
-            return Self::new(path, Box::new(io::stdin()), counters);
+            return Self::new(path, Box::new(Waiting(io::stdin())), counters);
         }
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => SourceError::Missing { path: path.to_owned(), expected: "a file to read" },
@@ -48,7 +49,8 @@ impl Input {
             return Err(SourceError::Missing { path: path.to_owned(), expected: "a file, not a directory" });
         }
         counters.add(FeedCount::BytesTotal, meta.len());
-        Self::new(path, Box::new(file), counters)
+        let reader: Box<dyn Read + Send> = if meta.is_file() { Box::new(file) } else { Box::new(Waiting(file)) };
+        Self::new(path, reader, counters)
     }
 
     /// Unpacks what `reader` gives, if it is packed. `path` is its name in errors.

@@ -63,6 +63,11 @@ impl<R: Read> Lines<R> {
         }
     }
 
+    /// Whether the next line is here already, so that [`read`](Self::read) will not wait for it.
+    pub(super) fn has_next(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
+    }
+
     fn skip_rest(&mut self) -> io::Result<()> {
         loop {
             self.buffer.clear();

@@ -39,6 +39,8 @@ mod pump;
 mod rebuild;
 #[cfg(feature = "feeds")]
 pub mod rows;
+#[cfg(feature = "feeds")]
+mod waiting;
 
 #[cfg(feature = "feeds")]
 pub use asx::AsxSource;
@@ -52,6 +54,8 @@ pub use input::Input;
 pub use pace::{Pace, PaceError};
 pub use pump::{PumpEnd, pump};
 pub use rebuild::{Rebuild, SymbolSet};
+#[cfg(feature = "feeds")]
+pub use waiting::end_waiting_reads_by;
 
 use std::sync::Arc;
 

@@ -103,6 +103,10 @@ impl RowsSource {
 
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         while burst.len() < Burst::TICKS {
+            // What is here does not wait for what may take its time to come, through a pipe for instance.
+            if burst.len() > 0 && !self.lines.has_next() {
+                break;
+            }
             let problem = match self.lines.read() {
                 Ok(true) => {
                     self.sequence += 1;
