@@ -205,11 +205,15 @@ fn wrong_input_has_a_clear_error_and_its_exit_code() {
         (
             with_config("[thresholds]\nlag_soft = 600_000\n"),
             78,
-            "config.toml: [thresholds] lag_soft = 600000 must be below lag_graceful = 500000",
+            "[thresholds] lag_soft = 600000 must be below lag_graceful = 500000",
         ),
         (with_config("[thresholds]\nrecovery_lag_factor = 1.5\n"), 78, "recovery_lag_factor = 1.5 is out of range"),
         (with_config("[thresholds]\nlag_sofft = 1\n"), 78, "unknown field `lag_sofft`"),
-        (run(feed.path(), output.path(), &["--config", "/nowhere/x.toml"]), 78, "/nowhere/x.toml: No such file"),
+        (
+            run(feed.path(), output.path(), &["--config", "/nowhere/x.toml"]),
+            78,
+            "/nowhere/x.toml cannot be read: No such file",
+        ),
     ];
     for (outcome, code, said) in cases {
         assert_eq!(outcome.code, Some(code), "{said}: {}", outcome.err);

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod books;
+mod calibrate;
 mod completions;
 mod config;
 mod ctl;
@@ -47,6 +48,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Calibrate(Box<calibrate::Arguments>),
     Config(config::ConfigArguments),
     Completions(completions::Arguments),
     Ctl(ctl::Arguments),
@@ -143,11 +145,12 @@ pub(crate) fn main() -> ExitCode {
     match &arguments.command {
         // It has a configuration to look at.
         Command::Run(_) => {}
-        // It tells of transitions itself.
-        Command::Demo(_) => log::start("error", &LogSection::default(), None),
+        // They tell of transitions themselves, or make them.
+        Command::Demo(_) | Command::Calibrate(_) => log::start("error", &LogSection::default(), None),
         _ => log::start("warn", &LogSection::default(), None),
     }
     let result = match &arguments.command {
+        Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Config(arguments) => config::config(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),

@@ -147,7 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     };
     service.started(pipeline.control());
     if let Some(address) = service.address() {
-        let _ = writeln!(io::stderr(), "metrics on http://{address}/metrics, live page on http://{address}/");
+        let _ = writeln!(io::stderr(), "metrics on http://{address}/metrics\nlive page on http://{address}/");
     }
     if let Some(socket) = socket {
         let _ = writeln!(io::stderr(), "control socket: {}", socket.display());

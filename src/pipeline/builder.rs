@@ -267,6 +267,7 @@ impl PipelineBuilder {
     /// Where to spill what a verdict says to spill; without it, that is shed. What an earlier process left there is replayed.
     #[must_use]
     pub fn spill(mut self, config: SpillConfig) -> Self {
+        self.exported.spill_budget_bytes = config.budget_bytes;
         self.spill = Some(config);
         self
     }

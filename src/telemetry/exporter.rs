@@ -51,7 +51,9 @@ struct SpillExporter {
 }
 
 impl SpillExporter {
-    fn new(make: &Maker<'_>, workers: usize) -> Self {
+    fn new(make: &Maker<'_>, workers: usize, budget_bytes: u64) -> Self {
+        // It never changes.
+        make.gauge(names::SPILL_BUDGET, []).set(budget_bytes as f64);
         let gauges = |series| (0..workers).map(|worker| make.gauge(series, [("worker", worker.to_string())])).collect();
         let counters =
             |series| (0..workers).map(|worker| make.counter(series, [("worker", worker.to_string())])).collect();
@@ -159,6 +161,8 @@ impl BookExporter {
 /// What is exported beside the pipeline itself.
 #[derive(Debug, Default)]
 pub(crate) struct Exported {
+    /// Of all workers' spill logs; 0 without.
+    pub(crate) spill_budget_bytes: u64,
     /// By name.
     pub(crate) feeds: Vec<(String, Arc<FeedCounters>)>,
     pub(crate) books: Vec<Arc<BookCounters>>,
@@ -250,7 +254,7 @@ fn priority_label(priority: MessagePriority) -> String {
 impl Exporter {
     /// Registers every series, at 0.
     pub(crate) fn new(telemetry: Telemetry, counters: &Counters, exported: Exported) -> Self {
-        let Exported { feeds, books, .. } = exported;
+        let Exported { feeds, books, .. } = &exported;
         let make = Maker(&telemetry);
         let cells = Tier::ALL.iter().flat_map(|&tier| ShedReason::ALL.map(|reason| (tier, reason)));
         let shed = cells.map(|(tier, reason)| {
@@ -284,9 +288,9 @@ impl Exporter {
             processed: processed.into(),
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
-            spill: SpillExporter::new(&make, counters.workers.len()),
+            spill: SpillExporter::new(&make, counters.workers.len(), exported.spill_budget_bytes),
             feeds: feeds.iter().map(|(name, counters)| FeedExporter::new(&make, name, counters)).collect(),
-            books: (!books.is_empty()).then(|| BookExporter::new(&make, books)),
+            books: (!books.is_empty()).then(|| BookExporter::new(&make, books.clone())),
             #[cfg(feature = "kafka")]
             kafka: exported.kafka.map(|kafka| super::kafka::KafkaExporter::new(&make, kafka)),
             lag: make.gauge(names::LAG, []),

@@ -31,6 +31,8 @@ pub(super) const SPILL_LOST: (&str, &str) =
     ("k2_messages_spill_lost_total", "Messages lost from the spill log by a fault that was reported");
 pub(super) const SPILL_PENDING: (&str, &str) = ("k2_spill_pending_messages", "Messages that wait in the spill log");
 pub(super) const SPILL_BYTES: (&str, &str) = ("k2_spill_disk_bytes", "Disk that the spill log takes");
+pub(super) const SPILL_BUDGET: (&str, &str) =
+    ("k2_spill_budget_bytes", "Disk that the spill log may take; 0 without one");
 pub(super) const SPILL_SEGMENTS: (&str, &str) = ("k2_spill_segments", "Segment files of the spill log");
 pub(super) const SPILL_FULL: (&str, &str) =
     ("k2_spill_full", "1 while a worker's spill log has no room, so that messages are shed as spill_full");
