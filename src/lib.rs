@@ -84,6 +84,7 @@ mod message;
 mod monitor;
 mod pipeline;
 mod price;
+pub mod runbook;
 mod settled;
 mod signals;
 pub mod source;

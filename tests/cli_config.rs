@@ -205,7 +205,9 @@ fn completions_manual_and_version_are_there() {
 #[test]
 fn every_command_that_takes_anything_has_an_example() {
     let dir = TempDir::new().unwrap();
-    for command in ["config show", "completions", "ctl", "gen", "init", "man", "run", "simulate", "top", "validate"] {
+    for command in
+        ["calibrate", "config show", "completions", "ctl", "gen", "init", "man", "run", "simulate", "top", "validate"]
+    {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let (code, out, _) = plimsoll(dir.path(), &arguments, &[]);
         assert!(
@@ -213,4 +215,24 @@ fn every_command_that_takes_anything_has_an_example() {
             "{command}: {out}"
         );
     }
+}
+
+#[test]
+fn what_calibrate_proposes_is_a_configuration() {
+    let dir = TempDir::new().unwrap();
+    let spool = dir.path().join("spool");
+    let arguments = ["calibrate", "--round", "20ms", "--handler", "bars", "--spill", "spool", "--out", "t.toml"];
+    let (code, out, err) = plimsoll(dir.path(), &arguments, &[("PLIMSOLL_SPILL_FREE_SPACE_FLOOR_BYTES", "0")]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    let text = fs::read_to_string(dir.path().join("t.toml")).unwrap();
+    for said in
+        ["# Capacity: ", "# Memory: ", "# Disk: the spill log takes ", "lag_soft = ", "recovery_cooldown_seconds = "]
+    {
+        assert!(text.contains(said), "{text}");
+    }
+    let (code, _, err) = plimsoll(dir.path(), &["validate", "t.toml"], &[]);
+    assert_eq!(code, Some(0), "{err}{text}");
+    assert_eq!(fs::read_dir(spool).unwrap().count(), 0, "what it made for the measurement is gone");
+    let (code, _, err) = plimsoll(dir.path(), &arguments, &[]);
+    assert!(code == Some(1) && err.contains("t.toml is there already"), "{err}");
 }

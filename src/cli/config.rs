@@ -248,7 +248,7 @@ fn show(loaded: &Loaded, with_origin: bool) -> String {
         let (section, key) = path.rsplit_once('.').unwrap_or(("", &path));
         if section != last {
             let header = if section.starts_with("feed.") { "[[feed]]".to_owned() } else { format!("[{section}]") };
-            let _ = write!(text, "{}{header}\n", if text.is_empty() { "" } else { "\n" });
+            let _ = writeln!(text, "{}{header}", if text.is_empty() { "" } else { "\n" });
             section.clone_into(&mut last);
         }
         let line = format!("{} = {}", quoted(key), hidden(&path, value));

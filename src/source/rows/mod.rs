@@ -104,7 +104,7 @@ impl RowsSource {
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         while burst.len() < Burst::TICKS {
             // What is here does not wait for what may take its time to come, through a pipe for instance.
-            if burst.len() > 0 && !self.lines.has_next() {
+            if !burst.is_empty() && !self.lines.has_next() {
                 break;
             }
             let problem = match self.lines.read() {
