@@ -245,7 +245,7 @@ fn check_whole(restarts: u64) -> Result<(), CliError> {
 /// Says how the feeds ended, if not at their end.
 fn tell_ends(ended: Vec<feeds::Ended>) -> Result<(), CliError> {
     if ended.iter().any(|(_, end)| matches!(end, Ok(PumpEnd::Stopped))) {
-        let _ = writeln!(io::stderr(), "plimsoll: stopped by a signal; results cover the stream up to there");
+        let _ = writeln!(io::stderr(), "plimsoll: stopped when told to; results cover the stream up to there");
     }
     let several = ended.len() > 1;
     let failed = ended.into_iter().filter_map(|(name, end)| end.err().map(|error| (name, error)));

@@ -105,7 +105,7 @@ fn signal_bars(status: &Status, area: Rect, buffer: &mut Buffer) {
     let lines = vec![
         bar("lag", &format!("{} messages", grouped(status.lag.messages)), lag, lag_marks, width),
         bar("memory", &text, memory.unwrap_or_default(), status.memory.thresholds, width),
-        Line::raw(format!("{:>41}a fifth for each level, NORMAL to CIRCUIT_BREAK", "")).dim(),
+        Line::raw(format!("{:>41}a fifth for each level", "")).dim(),
     ];
     Paragraph::new(lines).render(area, buffer);
 }
@@ -183,17 +183,17 @@ fn worker_table(screen: &Screen, status: &Status, area: Rect, buffer: &mut Buffe
         let cells = [
             format!(" {}", worker.worker),
             worker.core.map_or("-".to_owned(), |core| core.to_string()),
-            format!("{:>5.0} %", worker.busy * 100.0),
-            format!("{:>14}", grouped(worker.in_flight)),
+            format!("{:>4.0} %", worker.busy * 100.0),
+            format!("{:>11}", grouped(worker.in_flight)),
             format!("{fill:>5.1} %"),
-            format!("{:>12}", grouped(rate.round() as u64)),
-            format!("{:>12}", grouped(worker.spill_pending)),
-            format!("  {state}"),
+            format!("{:>11}", grouped(rate.round() as u64)),
+            format!("{:>11}", grouped(worker.spill_pending)),
+            format!(" {state}"),
         ];
         Row::new(cells).style(if worker.stalled { Style::new().fg(Color::LightRed) } else { Style::new() })
     };
-    let head = [" worker", "core", "   busy", "      in lanes", "   full", "    a second", " in the log", "  state"];
-    let widths = [8, 5, 8, 15, 8, 13, 13].map(Constraint::Length).into_iter().chain([Constraint::Min(12)]);
+    let head = [" worker", "core", "  busy", "   in lanes", "   full", "   a second", " in the log", " state"];
+    let widths = [7, 4, 6, 11, 7, 11, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(8)]);
     let table = Table::new(status.workers.iter().enumerate().map(row), widths).header(Row::new(head).bold());
     Widget::render(table.block(Block::new().borders(Borders::TOP).border_style(Style::new().dim())), area, buffer);
 }
