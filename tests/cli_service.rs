@@ -121,7 +121,8 @@ fn a_reload_changes_what_can_be_changed_names_the_rest_and_keeps_the_old_on_an_e
     );
     assert_eq!((soft(&run), run.status()["level"]["mode"].as_str().unwrap()), (60_000, "observe"));
     // What wants a restart is named again, as long as it does.
-    assert!(run.told(&["reload"]).contains("only after a restart: pipeline.workers"));
+    let again = run.told(&["reload"]);
+    assert_eq!(again, format!("{nothing}only after a restart: pipeline.workers\n"));
 
     fs::write(&path, "[thresholds]\nlag_soft = 600_000\n").unwrap();
     let (code, _, err) = run.ctl(&["reload"]);
@@ -139,10 +140,13 @@ fn a_reload_changes_what_can_be_changed_names_the_rest_and_keeps_the_old_on_an_e
     assert!(run.ctl(&["reload"]).2.contains("c.toml cannot be read"));
     assert_eq!(soft(&run), 60_000);
 
-    fs::write(&path, "[thresholds]\nlag_soft = 50_000\n").unwrap();
+    fs::write(&path, "[thresholds]\nlag_soft = 50_000\n[http]\nnot_ready_from = \"soft\"\n").unwrap();
     run.signal("HUP");
     wait_until("the hangup is minded", || soft(&run) == 50_000);
     assert_eq!(run.status()["level"]["mode"], "enforce", "what is no longer set has its default again");
+    run.told(&["pin", "soft"]);
+    assert_eq!(run.get("/readyz").0, 503, "what is not ready has changed, too");
+    run.told(&["reset"]);
     wait_until("reloads are counted", || {
         let metrics = run.get("/metrics").1;
         let is = |name: &str, n: u64| metrics.lines().any(|l| l.starts_with(name) && l.ends_with(&format!(" {n}")));
