@@ -174,6 +174,24 @@ fn variables_that_make_no_sense_are_named() {
 
 #[cfg(feature = "kafka")]
 #[test]
+fn mistakes_in_what_is_for_kafka_are_found_without_a_broker() {
+    let source = "[source.kafka]\nbrokers = \"b\"\ntopics = [\"t\"]\ngroup = \"g\"\n";
+    for (text, said) in [
+        ("[source.kafka]\nbrokers = \"b\"\ngroup = \"g\"\n".to_owned(), "topic"),
+        (format!("{source}messages = \"raw\"\nrows = {{ time = \"ms\" }}"), "raw ticks have no rows"),
+        ("[sink.kafka]\nbars = \"b\"".to_owned(), "there is no cluster"),
+    ] {
+        let (code, _, err) = validate(&text, &["--no-environment"]);
+        assert!(code == Some(78) && err.contains(said), "{text}: {err}");
+    }
+    let secret = format!("{source}[source.kafka.secrets]\n\"sasl.password\" = {{ env = \"NO_SUCH_VARIABLE\" }}");
+    assert_eq!(validate(&secret, &["--no-environment"]).0, Some(0));
+    let (code, _, err) = validate(&secret, &[]);
+    assert!(code == Some(78) && err.contains("NO_SUCH_VARIABLE"), "{err}");
+}
+
+#[cfg(feature = "kafka")]
+#[test]
 fn what_may_be_a_secret_is_not_shown() {
     let dir = TempDir::new().unwrap();
     let text = "[source.kafka]\nbrokers = \"b\"\n[source.kafka.properties]\n\"sasl.password\" = \"hunter2\"\n\"sasl.username\" = \"me\"";

@@ -10,6 +10,8 @@ use plimsoll::{Pinning, PipelineBuilder, Tick};
 use toml::Value;
 
 use super::CliError;
+#[cfg(feature = "kafka")]
+use crate::config::kafka;
 use crate::config::{Config, Loaded, Loader, Origin, SpillFlags, keys, spill_settings};
 
 /// Write a configuration that lists every key with its default.
@@ -66,6 +68,12 @@ pub(crate) fn validate(arguments: &ValidateArguments) -> Result<(), CliError> {
     let Loaded { config, mut warnings, .. } = Loader::new(Some(&arguments.file)).load()?;
     let mut errors = Vec::new();
     check_static(&config, &mut errors, &mut warnings);
+    #[cfg(feature = "kafka")]
+    if let Err(error) =
+        kafka::check(config.source.kafka.as_ref(), config.sink.kafka.as_ref(), !arguments.no_environment)
+    {
+        errors.push(error.to_string());
+    }
     if !arguments.no_environment {
         check_environment(&config, &mut errors, &mut warnings);
     }

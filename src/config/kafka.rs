@@ -199,6 +199,25 @@ fn duration(text: TimeText) -> Duration {
     Duration::from_nanos(text.0.get())
 }
 
+/// Whether the sections make sense by themselves; `with_secrets`: and whether their secrets are where they say.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn check(
+    source: Option<&KafkaSection>,
+    sink: Option<&KafkaSinkSection>,
+    with_secrets: bool,
+) -> Result<(), CliError> {
+    let (mut source, mut sink) = (source.cloned(), sink.cloned());
+    if !with_secrets {
+        source.iter_mut().for_each(|section| section.secrets.clear());
+        sink.iter_mut().for_each(|section| section.secrets.clear());
+    }
+    let minute = NonZeroU64::new(60_000_000_000).unwrap_or(NonZeroU64::MIN);
+    let settings = settings(source.as_ref(), sink.as_ref(), &KafkaFlags::default(), None, minute)?;
+    settings.map_or(Ok(()), |settings| settings.source.check().map_err(|error| CliError::Config(error.to_string())))
+}
+
 /// The settings of the configuration and the flags; `None`: there is no Kafka. `rows`: what other flags tell of rows.
 pub(crate) fn settings(
     section: Option<&KafkaSection>,

@@ -219,8 +219,11 @@ impl KafkaConfig {
         }
     }
 
-    /// Says what is wrong with it.
-    pub(super) fn check(&self) -> Result<(), KafkaError> {
+    /// Says what is wrong with it, without a look at a broker.
+    ///
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn check(&self) -> Result<(), KafkaError> {
         let wrong = |text: String| Err(KafkaError::Config(text));
         if self.topics.is_empty() {
             return wrong("there are no topics: give one or more; one that begins with ^ is a pattern".to_owned());

@@ -141,6 +141,8 @@ impl DbnSource {
                 }
             }
             match self.fsm.process() {
+                // What is here does not wait for what may take its time to come, through a pipe for instance.
+                ProcessResult::ReadMore(_) if !burst.is_empty() => return Ok(Flow::More),
                 ProcessResult::ReadMore(_) => {
                     let read = fill(&mut self.fsm, &mut self.input);
                     match read.map_err(|error| SourceError::Io { path: self.path.clone(), error })? {

@@ -49,6 +49,10 @@ impl<D: Decode> ItchFile<D> {
 
     fn read(&mut self, burst: &mut Burst) -> Result<Flow, SourceError> {
         while burst.len() < Burst::TICKS {
+            // What is here does not wait for what may take its time to come, through a pipe for instance.
+            if !burst.is_empty() && self.blocks.whole().is_none() {
+                break;
+            }
             let offset = self.blocks.offset;
             let decoded = match self.blocks.next() {
                 Ok(Some([])) => {
@@ -140,20 +144,23 @@ impl Blocks {
     #[inline]
     fn next(&mut self) -> Result<Option<&[u8]>, BlockError> {
         loop {
-            let there = &self.buffer[self.start..self.end];
-            if let Some((length, rest)) = there.split_first_chunk::<LENGTH>() {
-                let length = usize::from(u16::from_be_bytes(*length));
-                if length <= rest.len() {
-                    let begin = self.start + LENGTH;
-                    self.start = begin + length;
-                    self.offset += (LENGTH + length) as u64;
-                    return Ok(Some(&self.buffer[begin..begin + length]));
-                }
+            if let Some(length) = self.whole() {
+                let begin = self.start + LENGTH;
+                self.start = begin + length;
+                self.offset += (LENGTH + length) as u64;
+                return Ok(Some(&self.buffer[begin..begin + length]));
             }
             if !self.fill()? {
                 return Ok(None);
             }
         }
+    }
+
+    /// The length of the next block, if all of it is here.
+    #[inline]
+    fn whole(&self) -> Option<usize> {
+        let (length, rest) = self.buffer[self.start..self.end].split_first_chunk::<LENGTH>()?;
+        Some(usize::from(u16::from_be_bytes(*length))).filter(|length| *length <= rest.len())
     }
 
     /// Reads more; `false` at the end of the file, where nothing is left over.
