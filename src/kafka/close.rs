@@ -4,30 +4,55 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{RecvTimeoutError, bounded};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Client;
 use super::counters::{KafkaCount, KafkaCounters};
 
-/// A client that takes part in a group. Dropped, however it comes to that, it leaves the group.
-pub(super) struct Member(pub(super) Client);
+/// A client that takes part in a group. Dropped, however it comes to that, it leaves the group; within a time, even if the client hangs.
+pub(super) struct Member(
+    /// There until it is dropped.
+    Option<Client>,
+);
+
+impl Member {
+    pub(super) fn new(client: Client) -> Self {
+        Self(Some(client))
+    }
+}
 
 impl Deref for Member {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        &self.0
+        self.0.as_ref().expect("it is there until it is dropped")
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
+        let Some(client) = self.0.take() else { return };
         // Nobody else answers a rebalance any more, and the client waits for an answer before it is gone.
-        self.0.context().close();
+        client.context().close();
+        let (tell, gone) = bounded::<()>(0);
+        let close = move || {
+            drop(client);
+            drop(tell);
+        };
+        let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(close);
+        if thread.is_ok() && gone.recv_timeout(DROP) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the kafka client does not end: the group finds out by itself");
+        }
     }
 }
+
+/// Where clients end.
+const THREAD: &str = "plimsoll-kafka-close";
+
+/// How long a client that is dropped is waited for.
+const DROP: Duration = Duration::from_secs(5);
 
 /// The client gets as long at least, however little time is left.
 const LEAST: Duration = Duration::from_secs(1);
@@ -36,7 +61,7 @@ const LEAST: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(20);
 
 /// Commits, leaves the group and closes the client; gives up at the deadline, and leaves the client to itself.
-pub(super) fn leave(client: Member, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
+pub(super) fn leave(mut client: Member, offsets: TopicPartitionList, counters: &Arc<KafkaCounters>, deadline: Instant) {
     let (tell, closed) = bounded(1);
     let counters = Arc::clone(counters);
     let close = move || {
@@ -60,10 +85,10 @@ pub(super) fn leave(client: Member, offsets: TopicPartitionList, counters: &Arc<
         }
         let _ = tell.send(());
         // That frees the client's memory, nothing else, and nobody waits for it.
-        drop(client);
+        drop(client.0.take());
     };
     // A thread of its own, since nothing of this can be called off.
-    let thread = std::thread::Builder::new().name("plimsoll-kafka-close".to_owned()).spawn(close);
+    let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(close);
     let is_closed = thread.is_ok() && closed.recv_deadline(deadline.max(Instant::now() + LEAST)).is_ok();
     if !is_closed {
         tracing::warn!(

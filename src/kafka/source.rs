@@ -83,7 +83,7 @@ impl<M: Message, D: DecodeRecord<M>> KafkaSource<M, D> {
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
         client.subscribe(&topics).map_err(|error| KafkaError::Client(error.to_string()))?;
         Ok(Self {
-            client: Member(client),
+            client: Member::new(client),
             config,
             decoder,
             counters,
