@@ -12,6 +12,7 @@ mod lanes;
 mod pinning;
 mod settings;
 mod spilling;
+mod start;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
