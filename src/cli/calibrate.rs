@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plimsoll::{DegradationThresholds, MemorySource, PipelineBuilder, ProcessMemory, Tick};
+use plimsoll::{DegradationThresholds, PipelineBuilder, ProcessMemory, Tick};
 
 use super::CliError;
 use super::summary::{bytes, grouped};
@@ -115,8 +115,7 @@ struct Proposal {
 impl Proposal {
     fn of(config: &Config, capacity: Capacity, wait: Duration) -> Self {
         let workers = config.pipeline.workers.unwrap_or(1);
-        let mut memory = ProcessMemory::new();
-        let (memory_limit, memory_used) = (memory.limit_bytes(), memory.sample().used_bytes);
+        let (memory_limit, memory_used) = (ProcessMemory::new().limit_bytes(), capacity.memory_used);
         let wanted = RATIOS.map(|ratio| ((capacity.per_second * wait.as_secs_f64()) as u64).max(LAG_MIN) * ratio);
         let lanes_bytes = |lag_circuit_break: u64| {
             let thresholds = DegradationThresholds { lag_circuit_break, ..DegradationThresholds::default() };
@@ -269,7 +268,7 @@ mod tests {
     use super::*;
 
     fn proposal(per_second: f64, wait: Duration) -> Proposal {
-        let capacity = Capacity { per_second, rounds: [per_second; 3] };
+        let capacity = Capacity { per_second, rounds: [per_second; 3], memory_used: 0 };
         Proposal::of(&Config::default(), capacity, wait)
     }
 

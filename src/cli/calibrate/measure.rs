@@ -10,8 +10,8 @@ use plimsoll::source::itch::{ItchConfig, ItchDecoder};
 use plimsoll::source::{Burst, Decode, Stamp};
 use plimsoll::spill::SpillConfig;
 use plimsoll::{
-    BarsHandler, Bbo, BookHandler, Context, DegradationLevel, Handler, Ingress, PipelineBuilder, SymbolTiers, Symbols,
-    Tick,
+    BarsHandler, Bbo, BookHandler, Context, DegradationLevel, Handler, Ingress, MemorySource, PipelineBuilder,
+    ProcessMemory, SymbolTiers, Symbols, Tick,
 };
 
 use super::HandlerKind;
@@ -29,6 +29,8 @@ const FRAME: (f64, f64) = (4096.0, 59.0);
 pub(super) struct Capacity {
     pub(super) per_second: f64,
     pub(super) rounds: [f64; 3],
+    /// Anonymous memory of the process at the end of the last round.
+    pub(super) memory_used: u64,
 }
 
 /// What the spill log takes.
@@ -88,9 +90,10 @@ pub(super) fn capacity(config: &Config, kind: HandlerKind, round: Duration) -> R
     // The first time everything is cold.
     measure();
     let rounds = [measure(), measure(), measure()];
+    let memory_used = ProcessMemory::new().sample().used_bytes;
     drop(feed);
     pipeline.join().map_err(|error| CliError::Runtime(error.to_string()))?;
-    Ok(Capacity { per_second: median(rounds), rounds })
+    Ok(Capacity { per_second: median(rounds), rounds, memory_used })
 }
 
 /// How much goes into the spill log, in a directory of its own.
