@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use plimsoll::{
     PipelineBuilder, Settings, Shadow, ShedReason, StartError, SymbolId, SymbolTiers, Symbols, Telemetry, Tick, Tier,
     Verdict, VerdictTable,
 };
-use support::{ForcedLag, TIER_1, TIER_2, TIER_3, forced_pipeline, reference, trade, wait_until};
+use support::{ForcedLag, TIER_1, TIER_2, TIER_3, forced_pipeline, reference, start_held, trade, wait_until};
 
 use DegradationLevel::{Aggressive, CircuitBreak, Graceful, Normal, Soft};
 
@@ -281,20 +281,9 @@ fn a_long_sample_interval_keeps_no_change_waiting() {
 
 #[test]
 fn a_waiting_source_follows_thresholds_that_become_smaller() {
-    let (lag, hold) = (ForcedLag::default(), Arc::new(AtomicBool::new(true)));
+    let lag = ForcedLag::default();
     let thresholds = DegradationThresholds { lag_soft: 2_000, lag_graceful: 3_000, ..support::thresholds() };
-    let held = Arc::clone(&hold);
-    let mut pipeline = forced_pipeline(&lag)
-        .thresholds(thresholds)
-        .start(move |_| {
-            let held = Arc::clone(&held);
-            move |_: &Tick, _: &Context| {
-                while held.load(Ordering::Acquire) {
-                    std::thread::yield_now();
-                }
-            }
-        })
-        .unwrap();
+    let (mut pipeline, hold) = start_held(forced_pipeline(&lag).thresholds(thresholds));
     let (mut feed, control) = (pipeline.ingress().unwrap(), pipeline.control());
     let fill =
         |feed: &mut plimsoll::Ingress<Tick>| (1..).take_while(|n| feed.try_offer(trade(TIER_1, *n)).is_some()).count();

@@ -12,7 +12,7 @@ use plimsoll::{
     Context, DegradationLevel, Handler, Labels, Ledger, MessagePriority, Pipeline, ShedReason, SymbolId, Telemetry,
     Tick, Tier,
 };
-use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, reference, trade, wait_until};
+use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, reference, start_held, trade, wait_until};
 
 /// Name and labels, without the three that every series has.
 type Series = (String, BTreeMap<String, String>);
@@ -319,19 +319,8 @@ fn what_an_earlier_run_has_left_counts_from_the_start_even_if_there_is_no_room_f
     // The handler is held in the message, should it come back, so that it stays on disk.
     let (lag, telemetry) = (ForcedLag::default(), Telemetry::new(&Labels::default()).unwrap());
     let no_room = SpillConfig { free_space_floor_bytes: u64::MAX, ..config };
-    let hold = Arc::new(AtomicBool::new(true));
-    let held = Arc::clone(&hold);
     let builder = forced_pipeline(&lag).telemetry(telemetry.clone()).spill(no_room);
-    let pipeline = builder
-        .start(move |_| {
-            let held = Arc::clone(&held);
-            move |_: &Tick, _: &Context| {
-                while held.load(Ordering::Acquire) {
-                    std::thread::yield_now();
-                }
-            }
-        })
-        .unwrap();
+    let (pipeline, hold) = start_held(builder);
     let of = |name| Scrape::of(&telemetry).count(name, &[("worker", "0")]);
     wait_until("the segment", || of("k2_spill_segments") == 1);
     assert!(of("k2_spill_disk_bytes") > 0);

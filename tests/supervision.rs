@@ -4,16 +4,16 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plimsoll::spill::SpillConfig;
 use plimsoll::{
-    Context, DegradationLevel, Failure, Handler, LagSource, OnStall, PipelineBuilder, Restarts, ShedReason,
-    Supervision, SymbolId, Tick, Tier,
+    Context, DegradationLevel, Failure, Handler, LagSource, OnStall, Restarts, ShedReason, Supervision, SymbolId, Tick,
+    Tier,
 };
-use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, trade, wait_until};
+use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, start_held, trade, wait_until};
 
 fn restarts(max: u32) -> Supervision {
     Supervision { restarts: Restarts { max, within: Duration::from_secs(3600) }, ..Supervision::default() }
@@ -151,21 +151,6 @@ fn a_monitor_that_panics_goes_on_if_it_may() {
     assert_eq!(error.failures, [Failure::MonitorPanicked { cause: "the lag is unknowable".to_owned() }]);
 }
 
-/// Started with a handler that stands still while it is told to.
-fn with_a_stuck_handler(builder: PipelineBuilder) -> (plimsoll::Pipeline<Tick, impl Handler<Tick>>, Arc<AtomicBool>) {
-    let stuck = Arc::new(AtomicBool::new(true));
-    let is_stuck = Arc::clone(&stuck);
-    let pipeline = builder.start(move |_| {
-        let is_stuck = Arc::clone(&is_stuck);
-        move |_: &Tick, _: &Context| {
-            while is_stuck.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-        }
-    });
-    (pipeline.unwrap(), stuck)
-}
-
 fn stalls(on_stall: OnStall) -> Supervision {
     Supervision { stall_after: Some(Duration::from_millis(300)), on_stall, ..Supervision::default() }
 }
@@ -175,7 +160,7 @@ fn a_worker_that_stands_still_is_seen_and_ends_the_run_within_the_drain_timeout(
     let lag = ForcedLag::default();
     let drain = Duration::from_millis(50);
     let builder = forced_pipeline(&lag).workers(2).supervision(stalls(OnStall::Stop)).drain_timeout(drain);
-    let (mut pipeline, stuck) = with_a_stuck_handler(builder);
+    let (mut pipeline, stuck) = start_held(builder);
     let (mut feed, control) = (pipeline.ingress().unwrap(), pipeline.control());
     assert_eq!(feed.offer_slice(&[trade(TIER_1, 1)]).accepted, 1);
     wait_until("the gate", || feed.is_closed());
@@ -198,7 +183,7 @@ fn a_worker_that_stands_still_is_seen_and_ends_the_run_within_the_drain_timeout(
 #[test]
 fn a_worker_that_stands_still_and_goes_on_is_reported_and_no_more_if_so_chosen() {
     let lag = ForcedLag::default();
-    let (mut pipeline, stuck) = with_a_stuck_handler(forced_pipeline(&lag).supervision(stalls(OnStall::Report)));
+    let (mut pipeline, stuck) = start_held(forced_pipeline(&lag).supervision(stalls(OnStall::Report)));
     let (mut feed, control) = (pipeline.ingress().unwrap(), pipeline.control());
     assert_eq!(feed.offer_slice(&[trade(TIER_1, 1)]).accepted, 1);
     wait_until("it is seen", || control.health().stalled_workers == [0]);

@@ -6,12 +6,12 @@ pub(crate) mod recorder;
 pub(crate) mod spill;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll::{
-    DegradationLevel, DegradationThresholds, Handler, LagSource, MemoryUse, Message, Pipeline, PipelineBuilder, Price,
-    SymbolId, SymbolTiers, Symbols, Tick, Tier,
+    Context, DegradationLevel, DegradationThresholds, Handler, LagSource, MemoryUse, Message, Pipeline,
+    PipelineBuilder, Price, SymbolId, SymbolTiers, Symbols, Tick, Tier,
 };
 
 /// Lag that a test sets. It claims a backlog of its own, so that lanes may be as small as the test likes.
@@ -67,6 +67,21 @@ pub(crate) fn forced_pipeline(lag: &ForcedLag) -> PipelineBuilder {
         .sample_interval(Duration::from_millis(1))
         .symbols(numbered_symbols())
         .lane_capacity(4096)
+}
+
+/// Started with handlers that stand still in a message for as long as the flag is up, which it is at first.
+pub(crate) fn start_held(builder: PipelineBuilder) -> (Pipeline<Tick, impl Handler<Tick>>, Arc<AtomicBool>) {
+    let hold = Arc::new(AtomicBool::new(true));
+    let held = Arc::clone(&hold);
+    let pipeline = builder.start(move |_| {
+        let held = Arc::clone(&held);
+        move |_: &Tick, _: &Context| {
+            while held.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        }
+    });
+    (pipeline.expect("the settings are right"), hold)
 }
 
 pub(crate) fn calm_memory() -> MemoryUse {
