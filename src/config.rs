@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(config.supervision.on_panic, default.supervision.on_panic);
         assert_eq!(config.http.not_ready_from, default.http.not_ready_from);
         assert_eq!(config.log.format, default.log.format);
+        assert_eq!(config.log.filter.as_deref(), Some(LogSection::FILTER));
         assert_eq!(config.labels, Labels::default());
         let spill = spill_settings(config.spill.as_ref(), &SpillFlags::default()).unwrap();
         assert_eq!(spill, Some(SpillConfig::new("/var/spool/plimsoll")));

@@ -94,6 +94,7 @@ mod symbols;
 mod telemetry;
 mod tick;
 pub mod tuning;
+mod words;
 mod worker;
 
 pub use degradation::{
@@ -121,12 +122,13 @@ pub use telemetry::{Labels, LatencySnapshot, Telemetry};
 pub use tick::{Side, Tick, TickKind, flags};
 pub use zerocopy;
 
-/// Parts that the benches measure by themselves. Not for use: they change without notice.
+/// Parts that the benches measure by themselves, and what the program shares. Not for use: they change without notice.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::degradation::published::{PolicyReader, Published};
     pub use crate::lane::{Chunk, Receiver, Reserved, Sender, Waiter, Waker, lane};
     pub use crate::symbols::TierTable;
+    pub use crate::words::{grouped, rounded};
 }
 
 /// Compiles and runs the examples of the README.

@@ -141,6 +141,7 @@ fn the_environment_counts_more_than_the_file_and_it_is_shown_where_a_value_came_
     assert_eq!(origin("heap_graceful"), is("80.0", "default"));
     assert_eq!(origin("tier_1"), is("[\"BHP\", \"RIO\"]", "environment, PLIMSOLL_TIERS_TIER_1"));
     assert_eq!(origin("dir"), is("\"spool\"", "environment, PLIMSOLL_SPILL_DIR"));
+    assert_eq!(origin("stall_after"), is("\"30s\"", "default"));
     assert_eq!(origin("segment_bytes"), is("\"64MiB\"", "default"));
     assert_eq!(origin("input"), is("\"-\"", "environment, PLIMSOLL_FEED_1_INPUT"));
     // What it shows is a configuration, with the same meaning.

@@ -3,8 +3,7 @@
 mod measure;
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use plimsoll::{DegradationThresholds, PipelineBuilder, ProcessMemory, Tick};
 
 use super::CliError;
+use super::output::write_new;
 use super::summary::{bytes, grouped};
 use crate::config::{Config, Loader, SpillFlags, spill_settings, units};
 use measure::{Capacity, Disk};
@@ -84,17 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let text = proposal.text(arguments, disk.as_ref())?;
     match &arguments.out {
         None => io::stdout().write_all(text.as_bytes()).map_err(CliError::stdout),
-        Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).open(path);
-            let mut file = file.map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => CliError::Runtime(format!(
-                    "{} is there already, and stays as it is: give another name",
-                    path.display()
-                )),
-                _ => CliError::io(&path.display(), &error),
-            })?;
-            file.write_all(text.as_bytes()).map_err(|error| CliError::io(&path.display(), &error))
-        }
+        Some(path) => write_new(path, &text),
     }
 }
 
@@ -118,13 +108,11 @@ impl Proposal {
         let (memory_limit, memory_used) = (ProcessMemory::new().limit_bytes(), capacity.memory_used);
         let wanted = RATIOS.map(|ratio| ((capacity.per_second * wait.as_secs_f64()) as u64).max(LAG_MIN) * ratio);
         let lanes_bytes = |lag_circuit_break: u64| {
-            let thresholds = DegradationThresholds { lag_circuit_break, ..DegradationThresholds::default() };
-            let builder = PipelineBuilder::new().workers(workers).thresholds(DegradationThresholds {
-                lag_soft: 1,
-                lag_graceful: 2,
-                lag_aggressive: 3,
-                ..thresholds
-            });
+            let (lag_soft, lag_graceful, lag_aggressive) = (1, 2, 3);
+            let default = DegradationThresholds::default();
+            let thresholds =
+                DegradationThresholds { lag_soft, lag_graceful, lag_aggressive, lag_circuit_break, ..default };
+            let builder = PipelineBuilder::new().workers(workers).thresholds(thresholds);
             builder.footprint::<Tick>().map_or(u64::MAX, |footprint| footprint.lanes)
         };
         let most = memory_limit as f64 * LANES_SHARE;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use plimsoll::{Pinning, PipelineBuilder, Tick};
 use toml::Value;
 
 use super::CliError;
+use super::output::write_new;
 #[cfg(feature = "kafka")]
 use crate::config::kafka;
 use crate::config::{Config, Loaded, Loader, Origin, SpillFlags, keys, spill_settings};
@@ -34,13 +35,7 @@ pub(crate) fn init(arguments: &InitArguments) -> Result<(), CliError> {
         return io::stdout().write_all(keys::TEMPLATE.as_bytes()).map_err(CliError::stdout);
     }
     let path = &arguments.file;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            CliError::Runtime(format!("{} is there already, and stays as it is: give another name", path.display()))
-        }
-        _ => CliError::io(&path.display(), &error),
-    })?;
-    file.write_all(keys::TEMPLATE.as_bytes()).map_err(|error| CliError::io(&path.display(), &error))?;
+    write_new(path, keys::TEMPLATE)?;
     writeln!(io::stdout(), "wrote {}: `plimsoll validate {0}` checks it", path.display()).map_err(CliError::stdout)
 }
 
@@ -218,36 +213,34 @@ pub(crate) fn config(arguments: &ConfigArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Sections that are there without being given.
-const ALWAYS: [&str; 7] = ["thresholds", "tiers", "verdicts", "pipeline", "supervision", "http", "log"];
+/// Sections that have defaults, whether they are given or not.
+const ALWAYS: [&str; 8] = ["thresholds", "tiers", "verdicts", "pipeline", "supervision", "http", "log", "labels"];
+/// One that has defaults when it is given.
+const SPILL: &str = "spill";
 
 fn show(loaded: &Loaded, with_origin: bool) -> String {
     let mut set = Vec::new();
     keys::set_values(&loaded.table, &mut |path, value| set.push((path.to_owned(), value.clone())));
-    // Defaults of sections that are there, where they are not set.
-    let is_there = |section: &str| {
-        let has = set.iter().any(|(path, _)| path.rsplit_once('.').is_some_and(|(of, _)| of == section));
-        ALWAYS.contains(&section) || section == "labels" || has
-    };
-    let has_default = |path: &str| !EXAMPLES.contains(&path) && !path.starts_with("feed.") && !path.starts_with("s");
+    // Defaults, where they are not set.
+    let has_defaults =
+        |section: &str| ALWAYS.contains(&section) || (section == SPILL && loaded.table.contains_key(SPILL));
     let mut values: Vec<(String, Value, Option<&Origin>)> = Vec::new();
     for key in keys::all() {
         let Some((section, _)) = key.path.rsplit_once('.') else { continue };
         let is_set = set.iter().any(|(path, _)| *path == key.path);
-        if !is_set && is_there(section) && (has_default(&key.path) || DEFAULTS_OF_SPILL.contains(&key.path.as_str())) {
-            values.push((key.path.clone(), default_of(&loaded.config, &key), None));
+        if !is_set && has_defaults(section) && !EXAMPLES.contains(&key.path.as_str()) {
+            values.push((key.path.clone(), default_of(&loaded.config, key), None));
         }
     }
     values.extend(set.into_iter().map(|(path, value)| {
         let origin = loaded.origins.get(&path);
         (path, value, origin)
     }));
-    let order: Vec<String> = keys::all().iter().map(|key| key.path.clone()).collect();
     let place = |path: &str| {
         let generic: String =
             path.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".");
         let feed = path.strip_prefix("feed.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-        (feed, order.iter().position(|known| *known == generic))
+        (feed, keys::all().iter().position(|known| known.path == generic))
     };
     values.sort_by_key(|(path, ..)| place(path));
     let mut text = String::new();
@@ -270,16 +263,7 @@ fn show(loaded: &Loaded, with_origin: bool) -> String {
 }
 
 /// Keys that are shown in the template with an example, and have no default.
-const EXAMPLES: [&str; 4] = ["tiers.tier_1", "tiers.tier_2", "http.listen", "pipeline.lane_capacity"];
-const DEFAULTS_OF_SPILL: [&str; 7] = [
-    "spill.segment_bytes",
-    "spill.budget_bytes",
-    "spill.free_space_floor_bytes",
-    "spill.durability",
-    "spill.replay_share",
-    "spill.at_shutdown",
-    "spill.on_damage",
-];
+const EXAMPLES: [&str; 5] = ["tiers.tier_1", "tiers.tier_2", "http.listen", "pipeline.lane_capacity", "spill.dir"];
 
 /// The template's, which are the defaults; but for verdicts, where another preset makes others.
 fn default_of(config: &Config, key: &keys::KeyInfo) -> Value {

@@ -75,11 +75,6 @@ impl Kafka {
         handlers.into_iter().flatten().collect()
     }
 
-    /// Whether there is a sink.
-    pub(crate) fn has_sink(&self) -> bool {
-        self.sink.is_some()
-    }
-
     /// What feeds the pipeline.
     pub(crate) fn runner(&mut self) -> Option<Runner> {
         let source = self.source.take()?;

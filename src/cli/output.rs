@@ -59,3 +59,15 @@ impl Drop for OutputFile {
         }
     }
 }
+
+/// Writes a file that must not be there.
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                CliError::Runtime(format!("{} is there already, and stays as it is: give another name", path.display()))
+            }
+            _ => CliError::io(&path.display(), &error),
+        })?;
+    file.write_all(text.as_bytes()).map_err(|error| CliError::io(&path.display(), &error))
+}

@@ -20,7 +20,8 @@ use super::{CliError, feeds, log, spilling, summary};
 #[cfg(feature = "kafka")]
 use crate::config::kafka::{self, KafkaFlags};
 use crate::config::{
-    Config, Feed, FeedFlags, FeedSection, Loaded, Loader, LogFormat, OnPanic, Pin, SpillFlags, spill_settings,
+    Config, Feed, FeedFlags, FeedSection, Loaded, Loader, LogFormat, LogSection, OnPanic, Pin, SpillFlags,
+    spill_settings,
 };
 
 /// Run feeds into bars, best bids and offers, and books.
@@ -71,14 +72,11 @@ pub(crate) struct Arguments {
     spill: SpillFlags,
 }
 
-/// What is logged, unless the configuration or `RUST_LOG` says otherwise: what is wrong, and changes of level both ways.
-const LOG_FILTER: &str = "warn,plimsoll::monitor=info";
-
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     arguments.results.check()?;
     let loader = Loader::new(arguments.config.as_deref());
     let Loaded { config, table, warnings, .. } = loader.load()?;
-    log::start(LOG_FILTER, &config.log, arguments.log_format);
+    log::start(LogSection::FILTER, &config.log, arguments.log_format);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     #[cfg(feature = "kafka")]
     let kafka = kafka_settings(arguments, &config)?;
@@ -97,15 +95,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     check_names(&feeds)?;
     let workers = arguments.workers.or(config.pipeline.workers).unwrap_or(1);
     #[cfg(feature = "kafka")]
-    let mut kafka = kafka.map(|settings| Kafka::open(settings, &symbols, workers)).transpose()?;
+    let has_sink = kafka.as_ref().is_some_and(|settings| settings.sink.is_some());
     #[cfg(feature = "kafka")]
-    if config.supervision.on_panic == OnPanic::RestartWorker && kafka.as_ref().is_some_and(Kafka::has_sink) {
+    if config.supervision.on_panic == OnPanic::RestartWorker && has_sink {
         return Err(CliError::Config(
             "[supervision] on_panic = \"restart-worker\" is not for a run with a Kafka sink: what its handler had not handed over \
              would be missing from the topic; leave it at \"stop\", and let a supervisor start the process again"
                 .to_owned(),
         ));
     }
+    #[cfg(feature = "kafka")]
+    let mut kafka = kafka.map(|settings| Kafka::open(settings, &symbols, workers)).transpose()?;
     let results = Results::open(&arguments.results, &symbols, workers)?;
     let books = results.books.as_ref();
     let listening: Vec<_> = feeds.iter().map(|feed| (feed.name.clone(), feed.listening.clone())).collect();

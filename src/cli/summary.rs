@@ -3,20 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+pub(crate) use plimsoll::internals::grouped;
 use plimsoll::{DegradationLevel, LatencySnapshot, Ledger, MessagePriority, Tier, Transition};
-
-/// A number with its digits in groups of three.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
-}
 
 /// `1 fault`, `2 faults`.
 pub(crate) fn counted(count: usize, what: &str) -> String {

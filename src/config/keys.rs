@@ -1,5 +1,7 @@
 //! Every key that there is, read off the template: for the environment, and for who asks what is set.
 
+use std::sync::LazyLock;
+
 use toml::{Table, Value};
 
 /// What `plimsoll init` writes.
@@ -25,10 +27,8 @@ const MORE: &str = "[source.kafka]\ndead_letter_file = \"dead.ndjson\"\n[sink.ka
 /// The template with nothing commented out; without Kafka, where there is none.
 #[cfg(test)]
 pub(crate) fn template_in_full() -> String {
-    let is_commented_out = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
-    let lines = TEMPLATE.lines().map(|line| Some(line).filter(is_commented_out).map_or(line, |line| &line[1..]));
     let has_kafka = cfg!(feature = "kafka");
-    let lines = lines.take_while(|line| has_kafka || !line.starts_with("[source.kafka]"));
+    let lines = in_full().take_while(|line| has_kafka || !line.starts_with("[source.kafka]"));
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
@@ -51,13 +51,22 @@ pub(crate) fn variable(path: &str) -> String {
     format!("PLIMSOLL_{}", path.replace('.', "_").to_uppercase())
 }
 
-/// All keys, Kafka's too, be it built in or not; in the template's order.
-pub(crate) fn all() -> Vec<KeyInfo> {
-    let full = TEMPLATE.lines().map(|line| match line.strip_prefix('#') {
+/// The template's lines with no key commented out.
+fn in_full() -> impl Iterator<Item = &'static str> {
+    TEMPLATE.lines().map(|line| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') => rest,
         _ => line,
-    });
-    let full = full.fold(String::new(), |text, line| text + line + "\n");
+    })
+}
+
+/// All keys, Kafka's too, be it built in or not; in the template's order.
+pub(crate) fn all() -> &'static [KeyInfo] {
+    static ALL: LazyLock<Vec<KeyInfo>> = LazyLock::new(read_all);
+    &ALL
+}
+
+fn read_all() -> Vec<KeyInfo> {
+    let full = in_full().fold(String::new(), |text, line| text + line + "\n");
     let mut keys: Vec<KeyInfo> = Vec::new();
     for text in [full.as_str(), MORE] {
         let table: Table = toml::from_str(text).unwrap_or_default();

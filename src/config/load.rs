@@ -180,7 +180,7 @@ fn set_from(variable: &str, text: &str, table: &mut Table) -> Result<Option<Stri
         }
         _ => (variable.to_owned(), None),
     };
-    let Some(key) = keys::all().into_iter().find(|key| key.variable() == name) else {
+    let Some(key) = keys::all().iter().find(|key| key.variable() == name) else {
         return match section_of(variable) {
             None => Ok(None),
             Some(section) => Err(CliError::Config(format!(
@@ -188,7 +188,7 @@ fn set_from(variable: &str, text: &str, table: &mut Table) -> Result<Option<Stri
             ))),
         };
     };
-    let value = value_of(&key, text).map_err(|why| CliError::Config(format!("{variable} = {text:?}: {why}")))?;
+    let value = value_of(key, text).map_err(|why| CliError::Config(format!("{variable} = {text:?}: {why}")))?;
     let mut place = table;
     let mut parts: Vec<&str> = key.path.split('.').collect();
     let last = parts.pop().unwrap_or_default();
@@ -238,7 +238,7 @@ fn is_known(variable: &str) -> bool {
 
 /// The section that a variable seems to be for.
 fn section_of(variable: &str) -> Option<String> {
-    let sections = keys::all().into_iter().filter_map(|key| Some(key.path.rsplit_once('.')?.0.to_owned()));
+    let sections = keys::all().iter().filter_map(|key| Some(key.path.rsplit_once('.')?.0.to_owned()));
     let is_for = |section: &String| variable.starts_with(&format!("{}_", keys::variable(section)));
     sections.filter(is_for).max_by_key(String::len)
 }

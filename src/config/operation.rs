@@ -143,6 +143,11 @@ pub(crate) struct LogSection {
     pub(crate) filter: Option<String>,
 }
 
+impl LogSection {
+    /// What a run logs: what is wrong, and changes of level both ways.
+    pub(crate) const FILTER: &str = "warn,plimsoll::monitor=info";
+}
+
 /// How log events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

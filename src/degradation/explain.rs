@@ -7,6 +7,7 @@ use super::level::DegradationLevel;
 use super::manager::{DegradationManager, Pin};
 use super::thresholds::DegradationThresholds;
 use super::transition::{Cause, Transition};
+use crate::words::{grouped, rounded};
 
 /// Why a [`DegradationManager`] is at its level, and what must happen for it to go down. `Display` says it in words, a line for each thing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +56,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (level {} of 4)", self.level, self.level.value())?;
         if let Some(time) = self.for_time {
-            write!(f, " for {}", seconds(time))?;
+            write!(f, " for {}", rounded(time))?;
         }
         match &self.transition {
             None => f.write_str(": it has never been anything else.")?,
@@ -67,7 +68,7 @@ impl fmt::Display for Explanation {
             Some((level, left)) => {
                 write!(f, "\nIt is held at {level} by hand, ")?;
                 match left {
-                    Some(left) => write!(f, "for another {}", seconds(left))?,
+                    Some(left) => write!(f, "for another {}", rounded(left))?,
                     None => f.write_str("until it is let go (unpin)")?,
                 }
                 let target = self.target;
@@ -102,7 +103,7 @@ impl Explanation {
         write!(f, "; memory must be below {memory_mark:.1} %{}", so(memory_is_calm))?;
         match self.cooldown_left {
             Duration::ZERO => f.write_str("; the cooldown is over.")?,
-            left => write!(f, "; and the cooldown must be over, in {}.", seconds(left))?,
+            left => write!(f, "; and the cooldown must be over, in {}.", rounded(left))?,
         }
         if lag_is_calm && memory_is_calm && self.target < self.level {
             write!(f, " It would then go to {}.", self.target)?;
@@ -127,30 +128,6 @@ fn in_words(cause: &Cause) -> String {
             grouped(lag_mark.ceil() as u64),
         ),
         Cause::Reset | Cause::Pinned => cause.to_string(),
-    }
-}
-
-/// Three digits at a time.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A time to the second; to the tenth, where it is short.
-fn seconds(time: Duration) -> String {
-    let s = time.as_secs();
-    match s {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
-        10..120 => format!("{s} s"),
-        120..7200 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s / 60 % 60),
     }
 }
 

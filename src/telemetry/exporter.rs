@@ -254,7 +254,7 @@ fn priority_label(priority: MessagePriority) -> String {
 impl Exporter {
     /// Registers every series, at 0.
     pub(crate) fn new(telemetry: Telemetry, counters: &Counters, exported: Exported) -> Self {
-        let Exported { feeds, books, .. } = &exported;
+        let Exported { feeds, books, spill_budget_bytes, .. } = exported;
         let make = Maker(&telemetry);
         let cells = Tier::ALL.iter().flat_map(|&tier| ShedReason::ALL.map(|reason| (tier, reason)));
         let shed = cells.map(|(tier, reason)| {
@@ -288,9 +288,9 @@ impl Exporter {
             processed: processed.into(),
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
-            spill: SpillExporter::new(&make, counters.workers.len(), exported.spill_budget_bytes),
+            spill: SpillExporter::new(&make, counters.workers.len(), spill_budget_bytes),
             feeds: feeds.iter().map(|(name, counters)| FeedExporter::new(&make, name, counters)).collect(),
-            books: (!books.is_empty()).then(|| BookExporter::new(&make, books.clone())),
+            books: (!books.is_empty()).then(|| BookExporter::new(&make, books)),
             #[cfg(feature = "kafka")]
             kafka: exported.kafka.map(|kafka| super::kafka::KafkaExporter::new(&make, kafka)),
             lag: make.gauge(names::LAG, []),

@@ -120,9 +120,8 @@ impl<M: Message> Overflow<M> {
         self.log.is_some()
     }
 
-    /// Gives up the message that would be replayed next: it counts as lost, and is a hole of its symbol.
+    /// Gives up the message that would be replayed next: it counts as lost, and is a hole of its symbol. What was appended is settled.
     pub(super) fn drop_next(&mut self, slot_of: impl Fn(&M) -> usize, counters: &WorkerCounters, holes: &mut Holes) {
-        self.settle(counters);
         let Some(log) = &mut self.log else { return };
         let mut dropped = 0;
         log.replay(1, |Replayed { message, missed, .. }| {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
-use plimsoll::{Control, MessagePriority};
+use plimsoll::Control;
 use serde::Serialize;
 
 /// Samples that are kept.
@@ -61,8 +61,6 @@ impl History {
         let (snapshot, unix) = (control.snapshot(), SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
         let ledger = &snapshot.ledger;
         let totals = super::super::status::Totals::from(ledger);
-        let processed: u64 =
-            MessagePriority::ALL.map(|priority| ledger.processed_by_priority[priority.index()]).iter().sum();
         let [tier_1, tier_2, tier_3] = totals.shed_by_tier.map(|count| count as f64);
         self.rows.push_back([
             unix.as_millis() as f64,
@@ -70,7 +68,7 @@ impl History {
             snapshot.lag as f64,
             snapshot.memory.percent(),
             ledger.offered as f64,
-            (processed + ledger.replayed) as f64,
+            ledger.processed() as f64,
             tier_1,
             tier_2,
             tier_3,

@@ -1,5 +1,8 @@
 //! What the screen looks like: banner, signals, rates, workers, transitions.
 
+use std::time::Duration;
+
+use plimsoll::internals::rounded;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -216,15 +219,9 @@ fn transition_list(status: &Status, area: Rect, buffer: &mut Buffer) {
     Paragraph::new(lines).block(block).render(area, buffer);
 }
 
-/// A time that can be read at a glance.
+/// Seconds as they are read at a glance.
 fn time(seconds: f64) -> String {
-    let s = seconds as u64;
-    match s {
-        0..10 => format!("{seconds:.1} s"),
-        10..120 => format!("{s} s"),
-        120..7200 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s / 60 % 60),
-    }
+    rounded(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 #[cfg(test)]
