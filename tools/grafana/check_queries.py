@@ -3,11 +3,14 @@
 
     check_queries.py DASHBOARD.json http://HOST:PORT
 
-Exit code 1 if a query gives nothing or an error, a scrape has failed, or a rule cannot be evaluated.
+Exit code 1 if a query gives nothing or an error, a scrape has failed, or a rule cannot be evaluated. A rule that was not evaluated yet
+is waited for.
 """
 
 import json
 import sys
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -16,6 +19,16 @@ def ask(base, path, **parameters):
     url = f"{base}{path}?{urllib.parse.urlencode(parameters)}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         return json.load(answer)["data"]
+
+
+def rules(base):
+    """All rules, once each of them was evaluated, or after a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = [rule for group in ask(base, "/api/v1/rules")["groups"] for rule in group["rules"]]
+        if time.monotonic() > deadline or all(rule["health"] != "unknown" for rule in found):
+            return found
+        time.sleep(0.2)
 
 
 def main():
@@ -41,11 +54,10 @@ def main():
     failed = failed[0]["value"][1] if failed else "0"
     if failed != "0":
         bad += 1
-    for group in ask(base, "/api/v1/rules")["groups"]:
-        for rule in group["rules"]:
-            if rule["health"] != "ok":
-                bad += 1
-                print(f"rule {rule['name']}: {rule.get('lastError', rule['health'])}")
+    for rule in rules(base):
+        if rule["health"] != "ok":
+            bad += 1
+            print(f"rule {rule['name']}: {rule.get('lastError', rule['health'])}")
     print(f"{asked} queries, {scrapes} scrapes of which {failed} failed, {bad} things wrong")
     sys.exit(1 if bad else 0)
 
