@@ -9,7 +9,7 @@ use crate::degradation::published::Published;
 use crate::holes::{Holes, LastHoles};
 use crate::lane::{Reserved, Sender};
 use crate::ledger::Tally;
-use crate::message::{Message, SymbolId};
+use crate::message::{DataType, Message, SymbolId};
 use crate::settled::Settled;
 use crate::symbols::Symbols;
 
@@ -118,7 +118,7 @@ impl<M: Message> Ingress<M> {
         self.offered += 1;
         let worker = self.route(message.symbol());
         if !self.published.is_calm() && self.is_refused(worker) {
-            return self.miss(worker, message.symbol(), Offer::Refused);
+            return self.miss(worker, message.symbol(), message.data_type(), Offer::Refused);
         }
         self.push(worker, message)
     }
@@ -259,7 +259,9 @@ impl<M: Message> Ingress<M> {
     #[inline(always)]
     fn push(&mut self, worker: usize, message: M) -> Offer {
         let symbol = message.symbol();
-        let Some(mut reserved) = self.lanes[worker].reserve() else { return self.miss(worker, symbol, Offer::Full) };
+        let Some(mut reserved) = self.lanes[worker].reserve() else {
+            return self.miss(worker, symbol, message.data_type(), Offer::Full);
+        };
         if self.holes.any() | (self.open_feed_gaps > 0) {
             let feed_gap = std::mem::take(&mut self.feed_gaps[worker]);
             self.open_feed_gaps -= usize::from(feed_gap);
@@ -282,11 +284,12 @@ impl<M: Message> Ingress<M> {
     }
 
     #[cold]
-    fn miss(&mut self, worker: usize, symbol: SymbolId, answer: Offer) -> Offer {
-        self.holes.add(self.symbols.slot(symbol), 1);
+    fn miss(&mut self, worker: usize, symbol: SymbolId, data_type: DataType, answer: Offer) -> Offer {
+        let (tiers, slot) = (self.symbols.tier_table(), self.symbols.slot(symbol));
+        self.holes.add(slot, 1);
         let counters = self.lanes[worker].counters();
         let counter = if answer == Offer::Full { &counters.full } else { &counters.refused };
-        counter.add(1);
+        counter[tiers.priority_index(slot, data_type)].add(1);
         // So that both sides of the ledger tell of it, and a full lane of all that makes it full.
         self.flush();
         answer

@@ -87,6 +87,7 @@ mod price;
 pub mod runbook;
 mod settled;
 mod signals;
+pub mod simulation;
 pub mod source;
 pub mod spill;
 mod supervision;
@@ -108,7 +109,7 @@ pub use handler::{
 };
 pub use ingress::{Ingress, Offer, Offered, Place};
 pub use lane::WaitStrategy;
-pub use ledger::{Imbalance, Ledger, Observed, ShedCounts, WorkerLedger};
+pub use ledger::{Imbalance, Ledger, Observed, PriorityLedger, ShedCounts, WorkerLedger};
 pub use message::{DataType, Message, SymbolId, wall_clock_ns};
 pub use pipeline::{
     Control, ControlError, Failure, Finished, Footprint, Health, Pinning, Pipeline, PipelineBuilder, PipelineError,

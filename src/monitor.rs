@@ -337,7 +337,7 @@ impl Monitor {
             let (lanes, counters) = (&self.counters.lanes[worker], &self.counters.workers[worker]);
             let finished: u64 = lanes.iter().map(|lane| lane.finished.load(Ordering::Relaxed)).sum();
             let has_more = lanes.iter().any(|lane| lane.in_flight() > 0);
-            if watch.look(finished + counters.replayed.get(), has_more, elapsed, stall_after) {
+            if watch.look(finished + counters.replayed(), has_more, elapsed, stall_after) {
                 let still = watch.still;
                 tracing::error!(worker, ?still, "the worker stands still: it has messages waiting, and finishes none");
                 if on_stall == OnStall::Stop {

@@ -19,6 +19,11 @@ use support::random_run::{Answers, Plan, STRATEGIES, SpillPlan, plan, replay_res
 use support::recorder::{Event, Recorder, check_events};
 use support::{ForcedLag, TIER_1, TIER_3, forced_pipeline, trade, wait_until};
 
+/// How many of a priority were offered.
+fn sum_of(answers: &[Answers], priority: MessagePriority) -> u64 {
+    answers.iter().map(|answers| answers.by_priority[priority.index()]).sum()
+}
+
 /// The ledger against what producers and handlers counted by themselves.
 fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<(), TestCaseError> {
     let ledger = &finished.ledger;
@@ -37,7 +42,9 @@ fn check_ledger(finished: &Finished<Recorder>, answers: &[Answers]) -> Result<()
     }
     for priority in MessagePriority::ALL {
         let handled: u64 = finished.handlers.iter().map(|h| h.by_priority[priority.index()]).sum();
-        prop_assert_eq!(ledger.processed_by_priority[priority.index()], handled);
+        let part = ledger.by_priority[priority.index()];
+        prop_assert_eq!(part.processed_live, handled);
+        prop_assert_eq!(part.offered(), sum_of(answers, priority), "{:?}", part);
     }
     prop_assert_eq!(ledger.processed(), ledger.processed_live + ledger.replayed);
     prop_assert_eq!([ledger.recovered, ledger.spill_lost], [0; 2]);

@@ -144,7 +144,7 @@ fn a_tier_that_is_changed_counts_from_the_next_message_on() {
     let ledger = pipeline.join().unwrap().ledger;
     assert_eq!(witness.sequences(), [2, 4]);
     assert_eq!(*witness.gaps.lock().unwrap(), [(TIER_3, 1), (TIER_3, 1)]);
-    assert_eq!(ledger.processed_by_priority, [1, 1, 0, 0]);
+    assert_eq!(ledger.by_priority.map(|part| part.processed_live), [1, 1, 0, 0]);
 }
 
 #[test]

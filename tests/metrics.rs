@@ -102,7 +102,19 @@ impl Scrape {
         for priority in MessagePriority::ALL {
             let label = priority.name().to_lowercase();
             let processed = self.count("k2_messages_processed_total", &[("priority", &label)]);
-            assert_eq!(processed, ledger.processed_by_priority[priority.index()], "{label}");
+            let part = ledger.by_priority[priority.index()];
+            assert_eq!(processed, part.processed_live, "{label}");
+            for (outcome, expected) in [
+                ("refused", part.refused),
+                ("full", part.full),
+                ("processed_live", part.processed_live),
+                ("spilled", part.spilled),
+                ("shed", part.shed),
+                ("replayed", part.replayed),
+            ] {
+                let labels = [("priority", &*label), ("outcome", outcome)];
+                assert_eq!(self.count("k2_messages_by_priority_total", &labels), expected, "{labels:?}");
+            }
         }
         for (tier, reason, count) in ledger.shed_by.iter() {
             let labels = [("symbol_tier", tier.label()), ("reason", reason.label())];

@@ -72,7 +72,7 @@ pub(crate) fn plimsoll(schedule: &Schedule) -> Outcome {
     ledger.check().unwrap();
     let work = finished.handlers.pop().expect("one worker");
     let by_priority = |p: usize| work.live.iter().map(|phase| phase[p]).sum::<u64>();
-    assert_eq!(ledger.processed_by_priority, std::array::from_fn(by_priority));
+    assert_eq!(ledger.by_priority.map(|part| part.processed_live), std::array::from_fn(by_priority));
     assert_eq!(ledger.replayed, work.replayed.iter().flatten().sum::<u64>());
     assert_eq!(ledger.offered, sent.offered.iter().flatten().sum::<u64>());
     assert_eq!((ledger.in_flight, ledger.spill_lost), (0, 0));

@@ -322,7 +322,7 @@ fn kept(feed: &Feed, ledger: &Ledger, replayed: [u64; 4]) -> String {
     let line = |priority: &MessagePriority| {
         let i = priority.index();
         let (offered, replayed) = (feed.offered[i], replayed[i]);
-        let processed = ledger.processed_by_priority[i] + replayed;
+        let processed = ledger.by_priority[i].processed_live + replayed;
         let share = processed as f64 / offered.max(1) as f64 * 100.0;
         let by_replay = match replayed {
             0 => String::new(),

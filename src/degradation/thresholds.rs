@@ -182,7 +182,7 @@ impl DegradationThresholds {
     }
 
     /// The cooldown as a duration; zero where it is not a valid one.
-    pub(super) fn cooldown(&self) -> Duration {
+    pub(crate) fn cooldown(&self) -> Duration {
         Duration::try_from_secs_f64(self.recovery_cooldown_seconds).unwrap_or_default()
     }
 

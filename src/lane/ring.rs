@@ -10,7 +10,7 @@ use crossbeam::utils::CachePadded;
 use super::block::{BLOCK, Pool};
 use super::supply::Supply;
 use super::wait::Waker;
-use crate::ledger::Tally;
+use crate::ledger::{PriorityTallies, Tally};
 
 /// What the monitor and the ledger see of a lane. Each counter has one writer.
 #[derive(Debug, Default)]
@@ -19,10 +19,10 @@ pub(crate) struct LaneCounters {
     pub(crate) sent: CachePadded<SentCounters>,
     /// Messages that the receiver is done with. Written by the receiver.
     pub(crate) finished: CachePadded<AtomicU64>,
-    /// Offers refused by the gate. Written by the sender.
-    pub(crate) refused: CachePadded<Tally>,
-    /// Offers that found the lane full. Written by the sender.
-    pub(crate) full: Tally,
+    /// Offers refused by the gate, by priority. Written by the sender.
+    pub(crate) refused: CachePadded<PriorityTallies>,
+    /// Offers that found the lane full, by priority. Written by the sender.
+    pub(crate) full: PriorityTallies,
     /// Offers that the gate would have refused, were this no dry run. Written by the sender.
     pub(crate) would_refuse: Tally,
     /// The sender is gone; nothing will follow. Written by the sender, once.

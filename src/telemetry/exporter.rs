@@ -11,7 +11,7 @@ use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
 use crate::handler::{BookCounters, BookCounts};
-use crate::ledger::{Counters, Ledger};
+use crate::ledger::{Counters, Ledger, PriorityLedger};
 use crate::signals::MemoryUse;
 use crate::source::{FeedCount, FeedCounters};
 use crate::symbols::{MessagePriority, Tier};
@@ -184,6 +184,8 @@ pub(crate) struct Exporter {
     refused: Counter,
     full: Counter,
     processed: Vec<(MessagePriority, Counter)>,
+    /// By priority, then by [`PriorityLedger::FIGURES`].
+    by_priority: [[Counter; 6]; 4],
     in_flight: Gauge,
     gaps: Counter,
     spill: SpillExporter,
@@ -265,6 +267,12 @@ impl Exporter {
             let labels = [("priority", priority_label(priority))];
             (priority, make.counter(names::PROCESSED, labels))
         });
+        let by_priority = MessagePriority::ALL.map(|priority| {
+            PriorityLedger::FIGURES.map(|(outcome, ..)| {
+                let labels = [("priority", priority_label(priority)), ("outcome", outcome.to_owned())];
+                make.counter(names::BY_PRIORITY, labels)
+            })
+        });
         let latency =
             MessagePriority::ALL.map(|priority| (priority, make.latency(priority), LatencySnapshot::default()));
         let lane_fill = counters.lanes.iter().enumerate().map(|(worker, lanes)| {
@@ -286,6 +294,7 @@ impl Exporter {
             refused: make.counter(names::REFUSED, []),
             full: make.counter(names::FULL, []),
             processed: processed.into(),
+            by_priority,
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
             spill: SpillExporter::new(&make, counters.workers.len(), spill_budget_bytes),
@@ -334,7 +343,12 @@ impl Exporter {
         self.refused.absolute(ledger.refused);
         self.full.absolute(ledger.full);
         for (priority, counter) in &self.processed {
-            counter.absolute(ledger.processed_by_priority[priority.index()]);
+            counter.absolute(ledger.by_priority[priority.index()].processed_live);
+        }
+        for (counters, part) in self.by_priority.iter().zip(&ledger.by_priority) {
+            for (counter, (_, _, pick)) in counters.iter().zip(PriorityLedger::FIGURES) {
+                counter.absolute(pick(part));
+            }
         }
         self.in_flight.set(ledger.in_flight as f64);
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());

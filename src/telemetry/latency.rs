@@ -63,6 +63,12 @@ impl LatencySnapshot {
         })
     }
 
+    /// Counts `count` times the same value.
+    pub(crate) fn record(&mut self, nanos: u64, count: u64) {
+        self.counts.resize(BUCKETS, 0);
+        self.counts[bucket_of(nanos)] += count;
+    }
+
     /// Adds another's counts.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counts.resize(self.counts.len().max(other.counts.len()), 0);

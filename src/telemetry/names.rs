@@ -18,6 +18,10 @@ pub(super) const ACCEPTED: (&str, &str) = ("k2_messages_accepted_total", "Messag
 pub(super) const REFUSED: (&str, &str) = ("k2_messages_refused_total", "Messages refused by the intake gate");
 pub(super) const FULL: (&str, &str) = ("k2_messages_full_total", "Messages turned away from a full lane");
 pub(super) const PROCESSED: (&str, &str) = ("k2_messages_processed_total", "Messages that a handler got, by priority");
+pub(super) const BY_PRIORITY: (&str, &str) = (
+    "k2_messages_by_priority_total",
+    "What became of messages, by priority; a replayed one was spilled before, every other has one outcome",
+);
 pub(super) const IN_FLIGHT: (&str, &str) = ("k2_messages_in_flight", "Messages in lanes, not yet finished");
 pub(super) const GAPS: (&str, &str) =
     ("k2_symbol_gaps_total", "Holes in a symbol's stream that were announced to a handler");

@@ -28,12 +28,12 @@ use crate::message::{Message, SymbolId, wall_clock_ns};
 use crate::spill::Replayed;
 use crate::symbols::{MessagePriority, Symbols, TierTable};
 
-pub(crate) use overflow::Overflow;
 use overflow::Spilled;
+pub(crate) use overflow::{CATCH_UP, Overflow};
 use tally::ChunkTally;
 
 /// Messages per look at the policy.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 /// Messages that are replayed without a look at the lanes, when there was nothing in them.
 const REPLAY: usize = 32;
 const _: () = assert!(CHUNK <= tally::CHUNK_MAX);
@@ -218,7 +218,7 @@ impl<M: Message, H: Handler<M>> Work<M> for Serving<'_, '_, M, H> {
 }
 
 /// Whether messages are replayed at a level, which is where none are spilled by the default verdicts.
-fn replays_at(level: DegradationLevel) -> bool {
+pub(crate) fn replays_at(level: DegradationLevel) -> bool {
     level < DegradationLevel::Aggressive
 }
 
@@ -231,8 +231,7 @@ struct Failed<'a> {
 impl<M: Message> Work<M> for Failed<'_> {
     fn chunk(&mut self, chunk: Chunk<'_, M>, _: bool) {
         for message in chunk.messages.iter() {
-            let tier = self.symbols.tier(message.symbol());
-            self.counters.shed(tier, ShedReason::WorkerFailed).add(1);
+            shed_by_failure(message, self.symbols, self.counters);
         }
     }
 
@@ -247,6 +246,13 @@ impl<M: Message> Work<M> for Failed<'_> {
     fn is_finished(&self) -> bool {
         true
     }
+}
+
+/// Counts a message that no handler gets, since one has panicked.
+fn shed_by_failure<M: Message>(message: &M, symbols: &Symbols, counters: &WorkerCounters) {
+    let (tiers, symbol) = (symbols.tier_table(), message.symbol());
+    let priority = tiers.priority_index(tiers.slot(symbol), message.data_type());
+    counters.shed_one(symbols.tier(symbol), priority, ShedReason::WorkerFailed);
 }
 
 /// What a worker needs to decide about messages.
@@ -337,9 +343,8 @@ impl<M: Message> Desk<'_, M> {
                 receiver.finish(self.progress.done.get());
                 let Some(chunk) = receiver.front(1) else { return };
                 if let Some(message) = chunk.messages.first() {
-                    let symbol = message.symbol();
-                    self.counters.shed(symbols.tier(symbol), ShedReason::WorkerFailed).add(1);
-                    self.holes.add(symbols.slot(symbol), 1);
+                    shed_by_failure(message, symbols, self.counters);
+                    self.holes.add(symbols.slot(message.symbol()), 1);
                     receiver.finish(1);
                 }
             }
@@ -389,19 +394,22 @@ impl<M: Message> Desk<'_, M> {
             }
             if verdict == Verdict::Spill {
                 match self.overflow.spill(message, slot, &mut self.holes) {
-                    Spilled::Yes => (waiting, tally.others) = (true, tally.others + 1),
+                    Spilled::Yes => {
+                        (waiting, tally.others) = (true, tally.others + 1);
+                        self.counters.spilled_by_priority[priority].add(1);
+                    }
                     Spilled::NoRoom => {
-                        self.counters.shed(self.symbols.tier(symbol), ShedReason::SpillFull).add(1);
+                        self.counters.shed_one(self.symbols.tier(symbol), priority, ShedReason::SpillFull);
                         tally.others += 1;
                     }
                     // The reference's rule.
-                    Spilled::NoLog => tally.shed += tally::one(tiers.tier_number(slot).into()),
+                    Spilled::NoLog => tally.shed(tiers.tier_number(slot), priority),
                 }
                 continue;
             }
             if verdict == Verdict::Shed {
                 self.holes.add(slot, 1);
-                tally.shed += tally::one(tiers.tier_number(slot).into());
+                tally.shed(tiers.tier_number(slot), priority);
                 continue;
             }
             if self.holes.any() {
@@ -428,7 +436,7 @@ impl<M: Message> Desk<'_, M> {
             return false;
         }
         let context = Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true };
-        let counters = self.counters;
+        let (counters, tiers) = (self.counters, self.symbols.tier_table());
         let portion = (REPLAY, self.published.replays_per_live());
         self.overflow.replay(counters, &mut self.holes, portion, |Replayed { mut message, missed, .. }| {
             if missed > 0 {
@@ -440,7 +448,8 @@ impl<M: Message> Desk<'_, M> {
                 counters.enriched.add(1);
             }
             handler.process(&message, &context);
-            counters.replayed.add(1);
+            let priority = tiers.priority_index(tiers.slot(message.symbol()), message.data_type());
+            counters.replayed[priority].add(1);
         })
     }
 

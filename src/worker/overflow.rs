@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::spill::{AtShutdown, Replayed, SpillLog, SpillProgress};
 
 /// A worker replays so many more messages than it spills meanwhile, so that there is an end to it.
-const CATCH_UP: usize = 32;
+pub(crate) const CATCH_UP: usize = 32;
 
 /// What became of a message that was to be spilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

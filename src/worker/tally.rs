@@ -49,8 +49,9 @@ pub(super) struct ChunkTally<'a> {
     enriching: bool,
     /// By priority.
     pub(super) processed: u64,
-    /// By tier.
-    pub(super) shed: u64,
+    /// By tier, and by priority.
+    shed: u64,
+    shed_by_priority: u64,
     /// Neither processed nor shed for that reason, and counted elsewhere.
     pub(super) others: u64,
 }
@@ -62,7 +63,14 @@ impl<'a> ChunkTally<'a> {
         reason: ShedReason,
         enriching: bool,
     ) -> Self {
-        Self { counters, done, reason, enriching, processed: 0, shed: 0, others: 0 }
+        Self { counters, done, reason, enriching, processed: 0, shed: 0, shed_by_priority: 0, others: 0 }
+    }
+
+    /// Counts a message that is shed.
+    #[inline(always)]
+    pub(super) fn shed(&mut self, tier: u8, priority: usize) {
+        self.shed += one(tier.into());
+        self.shed_by_priority += one(priority);
     }
 }
 
@@ -85,6 +93,9 @@ impl Drop for ChunkTally<'_> {
                 let count = count_of(self.shed, tier.index());
                 self.counters.shed(tier, self.reason).add(count);
                 shed += count;
+            }
+            for (i, counter) in self.counters.shed_by_priority.iter().enumerate() {
+                counter.add(count_of(self.shed_by_priority, i));
             }
         }
         self.done.set((processed + shed + self.others) as usize);

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plimsoll::spill::{AtShutdown, SpillConfig};
-use plimsoll::{DegradationLevel, Finished, Ingress, Offer, Pipeline, SymbolId, Tick, WaitStrategy};
+use plimsoll::{
+    DegradationLevel, Finished, Ingress, Message, MessagePriority, Offer, Pipeline, SymbolId, Symbols, Tick,
+    WaitStrategy,
+};
 use proptest::prelude::*;
 
 use super::recorder::{OfferedBySymbol, Recorder};
@@ -97,6 +100,8 @@ pub(crate) struct Answers {
     pub(crate) refused: u64,
     pub(crate) full: u64,
     pub(crate) by_symbol: OfferedBySymbol,
+    /// Offered.
+    pub(crate) by_priority: [u64; 4],
 }
 
 impl Answers {
@@ -111,6 +116,7 @@ struct Producer {
     feed: Ingress<Tick>,
     random: u64,
     answers: Answers,
+    symbols: Arc<Symbols>,
 }
 
 impl Producer {
@@ -128,7 +134,13 @@ impl Producer {
         *next += 1;
         let sequence = *next;
         let make = if self.random(8) == 0 { reference } else { trade };
-        Tick { flags: self.number, ..make(symbol, sequence) }
+        let tick = Tick { flags: self.number, ..make(symbol, sequence) };
+        self.answers.by_priority[self.priority(&tick)] += 1;
+        tick
+    }
+
+    fn priority(&self, tick: &Tick) -> usize {
+        MessagePriority::of(self.symbols.tier(tick.symbol), tick.data_type()).index()
     }
 
     fn call(&mut self) {
@@ -151,6 +163,7 @@ impl Producer {
                 } else {
                     // It does not count as offered, so its number is free again.
                     *self.answers.by_symbol.get_mut(&tick.symbol).expect("it was just numbered") -= 1;
+                    self.answers.by_priority[self.priority(&tick)] -= 1;
                 }
             }
             _ => {
@@ -186,7 +199,8 @@ pub(crate) fn run(plan: &Plan, spill_dir: Option<&Path>) -> (Finished<Recorder>,
         .map(|number| {
             let feed = pipeline.ingress().expect("one for each producer");
             let random = plan.seed.wrapping_add(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            let mut producer = Producer { number: number as u16, feed, random, answers: Answers::default() };
+            let (answers, symbols) = (Answers::default(), Arc::clone(&symbols));
+            let mut producer = Producer { number: number as u16, feed, random, answers, symbols };
             let (calls, calls_made) = (plan.calls, Arc::clone(&calls_made));
             std::thread::spawn(move || {
                 for _ in 0..calls {

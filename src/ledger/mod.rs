@@ -1,157 +1,19 @@
-//! Where every message went: the counters that the threads keep, and the [`Ledger`] that adds them up.
-//!
-//! Each counter has one writer, which adds with a relaxed load and a relaxed store: no locked
-//! instruction. They are monotonic and stand for themselves; what orders them for a reader is that a
-//! worker finishes messages (release) only after it has counted them.
+//! Where every message went: the [`Ledger`], which adds up what the threads count.
+
+mod counters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use crossbeam::utils::CachePadded;
+pub(crate) use counters::{Counters, PriorityTallies, Tally, WorkerCounters};
 
 use crate::degradation::ShedReason;
 use crate::lane::LaneCounters;
-use crate::spill::SpillStats;
 use crate::symbols::{MessagePriority, Tier};
-use crate::telemetry::{LatencyHistogram, LatencySnapshot};
-
-/// A counter with one writer.
-#[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
-
-impl Tally {
-    #[inline]
-    pub(crate) fn add(&self, n: u64) {
-        if n > 0 {
-            self.0.store(self.get() + n, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 const TIERS: usize = Tier::ALL.len();
 const REASONS: usize = ShedReason::ALL.len();
 const PRIORITIES: usize = MessagePriority::ALL.len();
-
-/// What one worker counts.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerCounters {
-    pub(crate) processed: [Tally; PRIORITIES],
-    pub(crate) enriched: Tally,
-    shed: [[Tally; REASONS]; TIERS],
-    /// In a dry run: what would have been shed and spilled.
-    would_shed: [[Tally; REASONS]; TIERS],
-    pub(crate) would_spill: Tally,
-    /// How often the handler was made anew after it had panicked.
-    pub(crate) restarts: Tally,
-    /// Calls of `on_gap`.
-    pub(crate) gaps: Tally,
-    /// Written to the spill log; read back from it and handed to the handler; waiting in it; lost from it.
-    pub(crate) spilled: Tally,
-    pub(crate) replayed: Tally,
-    pub(crate) spill_pending: Tally,
-    pub(crate) spill_lost: Tally,
-    /// Found in the spill log at the start.
-    pub(crate) recovered: Tally,
-    /// Receive to processed, by priority.
-    pub(crate) latency: [LatencyHistogram; PRIORITIES],
-    /// Nothing to do at the moment. The monitor samples it for the busy share.
-    pub(crate) idle: AtomicBool,
-}
-
-impl WorkerCounters {
-    #[inline]
-    pub(crate) fn shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
-        &self.shed[tier.index()][reason.index()]
-    }
-
-    #[inline]
-    pub(crate) fn would_shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
-        &self.would_shed[tier.index()][reason.index()]
-    }
-}
-
-/// All counters of a pipeline.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    pub(crate) workers: Vec<Arc<CachePadded<WorkerCounters>>>,
-    /// By worker, then by producer.
-    pub(crate) lanes: Vec<Vec<Arc<LaneCounters>>>,
-    /// Messages offered, by producer.
-    pub(crate) offered: Vec<Arc<CachePadded<Tally>>>,
-    /// Of these, those that had been offered before, by producer.
-    pub(crate) redelivered: Vec<Arc<CachePadded<Tally>>>,
-    /// Of the workers' spill logs; empty without.
-    pub(crate) spill: Vec<Arc<SpillStats>>,
-}
-
-impl Counters {
-    /// Messages published and not finished, over all lanes.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum()
-    }
-
-    /// Bytes of all spill logs on disk.
-    pub(crate) fn spill_bytes(&self) -> u64 {
-        self.spill.iter().map(|stats| stats.bytes.load(Ordering::Relaxed)).sum()
-    }
-
-    /// What would have become of messages, were this no dry run.
-    pub(crate) fn observed(&self) -> Observed {
-        let mut shed_by = ShedCounts::default();
-        self.workers.iter().for_each(|worker| shed_by.add(&ShedCounts::of(&worker.would_shed)));
-        Observed {
-            refused: self.lanes.iter().flatten().map(|lane| lane.would_refuse.get()).sum(),
-            spilled: self.workers.iter().map(|worker| worker.would_spill.get()).sum(),
-            shed: shed_by.total(),
-            shed_by,
-        }
-    }
-
-    pub(crate) fn ledger(&self) -> Ledger {
-        let workers: Vec<_> =
-            self.workers.iter().zip(&self.lanes).map(|(worker, lanes)| WorkerLedger::of(worker, lanes)).collect();
-        let sum = |pick: fn(&WorkerLedger) -> u64| workers.iter().map(pick).sum();
-        let mut shed_by = ShedCounts::default();
-        workers.iter().for_each(|w| shed_by.add(&w.shed_by));
-        Ledger {
-            offered: self.offered.iter().map(|o| o.get()).sum(),
-            redelivered: self.redelivered.iter().map(|r| r.get()).sum(),
-            accepted: sum(|w| w.accepted),
-            refused: sum(|w| w.refused),
-            full: sum(|w| w.full),
-            processed_live: sum(|w| w.processed_live),
-            spilled: sum(|w| w.spilled),
-            shed: sum(|w| w.shed),
-            in_flight: sum(|w| w.in_flight),
-            recovered: sum(|w| w.recovered),
-            replayed: sum(|w| w.replayed),
-            spill_pending: sum(|w| w.spill_pending),
-            spill_lost: sum(|w| w.spill_lost),
-            processed_by_priority: std::array::from_fn(|i| self.workers.iter().map(|w| w.processed[i].get()).sum()),
-            shed_by,
-            workers,
-        }
-    }
-
-    /// Latencies of all workers, by priority.
-    pub(crate) fn latency(&self, priority: MessagePriority) -> LatencySnapshot {
-        let mut all = LatencySnapshot::default();
-        for worker in &self.workers {
-            all.add(&worker.latency[priority.index()].snapshot());
-        }
-        all
-    }
-}
 
 /// Messages shed, by the symbol's tier and the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,6 +40,10 @@ pub struct Observed {
 impl ShedCounts {
     fn of(counters: &[[Tally; REASONS]; TIERS]) -> Self {
         Self(counters.each_ref().map(|reasons| reasons.each_ref().map(Tally::get)))
+    }
+
+    pub(crate) fn count(&mut self, tier: Tier, reason: ShedReason, messages: u64) {
+        self.0[tier.index()][reason.index()] += messages;
     }
 
     /// How many of this tier were shed for this reason.
@@ -247,13 +113,57 @@ pub struct Ledger {
     pub spill_pending: u64,
     /// Lost from the spill log by a fault that was reported.
     pub spill_lost: u64,
-    /// `processed_live`, by priority, most valuable first.
-    pub processed_by_priority: [u64; PRIORITIES],
+    /// What each priority got, most valuable first.
+    pub by_priority: [PriorityLedger; PRIORITIES],
     /// `shed`, broken down.
     #[cfg_attr(feature = "cli", serde(skip))]
     pub shed_by: ShedCounts,
     /// The same figures by worker.
     pub workers: Vec<WorkerLedger>,
+}
+
+/// What became of the messages of one [priority](MessagePriority), as far as it is decided: those in a lane are of none yet.
+///
+/// The figures of all four add up to the [`Ledger`]'s of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
+pub struct PriorityLedger {
+    /// Refused since the gate was shut.
+    pub refused: u64,
+    /// Turned away since the lane was full.
+    pub full: u64,
+    /// Handed to the handler as they came.
+    pub processed_live: u64,
+    /// Written to the spill log.
+    pub spilled: u64,
+    /// Dropped.
+    pub shed: u64,
+    /// Read back from the spill log and handed to the handler; what an earlier process had left in it included.
+    pub replayed: u64,
+}
+
+/// A figure that is counted in all, and for each priority: its name, and how to get at both.
+type Figure = (&'static str, fn(&Ledger) -> u64, fn(&PriorityLedger) -> u64);
+
+impl PriorityLedger {
+    pub(crate) const FIGURES: [Figure; 6] = [
+        ("refused", |ledger| ledger.refused, |part| part.refused),
+        ("full", |ledger| ledger.full, |part| part.full),
+        ("processed_live", |ledger| ledger.processed_live, |part| part.processed_live),
+        ("spilled", |ledger| ledger.spilled, |part| part.spilled),
+        ("shed", |ledger| ledger.shed, |part| part.shed),
+        ("replayed", |ledger| ledger.replayed, |part| part.replayed),
+    ];
+
+    /// All that was offered and is not in a lane.
+    pub fn offered(&self) -> u64 {
+        self.refused + self.full + self.processed_live + self.spilled + self.shed
+    }
+
+    /// All that a handler got.
+    pub fn processed(&self) -> u64 {
+        self.processed_live + self.replayed
+    }
 }
 
 /// One worker's part of the [`Ledger`].
@@ -293,6 +203,10 @@ pub struct WorkerLedger {
     pub shed_by: ShedCounts,
 }
 
+fn total(counts: &PriorityTallies) -> u64 {
+    counts.iter().map(Tally::get).sum()
+}
+
 impl WorkerLedger {
     fn of(worker: &WorkerCounters, lanes: &[Arc<LaneCounters>]) -> Self {
         let sum = |pick: fn(&LaneCounters) -> u64| lanes.iter().map(|lane| pick(lane)).sum();
@@ -300,15 +214,15 @@ impl WorkerLedger {
         let shed_by = ShedCounts::of(&worker.shed);
         Self {
             accepted: sum(|lane| lane.sent.published.load(Ordering::Acquire)),
-            refused: sum(|lane| lane.refused.get()),
-            full: sum(|lane| lane.full.get()),
-            processed_live: worker.processed.iter().map(Tally::get).sum(),
+            refused: sum(|lane| total(&lane.refused)),
+            full: sum(|lane| total(&lane.full)),
+            processed_live: total(&worker.processed),
             enriched: worker.enriched.get(),
             spilled: worker.spilled.get(),
             shed: shed_by.total(),
             in_flight,
             recovered: worker.recovered.get(),
-            replayed: worker.replayed.get(),
+            replayed: worker.replayed(),
             spill_pending: worker.spill_pending.get(),
             spill_lost: worker.spill_lost.get(),
             gaps: worker.gaps.get(),
@@ -369,6 +283,10 @@ impl Ledger {
             self.spilled + self.recovered,
             self.replayed + self.spill_pending + self.spill_lost,
         )?;
+        for (name, total, pick) in PriorityLedger::FIGURES {
+            let sum = self.by_priority.iter().map(pick).sum();
+            check(&format!("{name} = the sum over priorities"), total(self), sum)?;
+        }
         for (i, worker) in self.workers.iter().enumerate() {
             let identity = format!("worker {i}: accepted = processed_live + spilled + shed + in_flight");
             check(&identity, worker.accepted, worker.accounted())?;
@@ -386,6 +304,8 @@ mod tests {
     #[test]
     fn an_imbalance_is_found_and_named() {
         let worker = WorkerLedger { accepted: 5, processed_live: 3, shed: 2, ..Default::default() };
+        let high = PriorityLedger { refused: 1, processed_live: 3, ..Default::default() };
+        let low = PriorityLedger { full: 1, shed: 2, ..Default::default() };
         let good = Ledger {
             offered: 7,
             accepted: 5,
@@ -393,6 +313,7 @@ mod tests {
             full: 1,
             processed_live: 3,
             shed: 2,
+            by_priority: [PriorityLedger::default(), high, PriorityLedger::default(), low],
             workers: vec![worker],
             ..Default::default()
         };
@@ -401,6 +322,7 @@ mod tests {
             (Ledger { offered: 8, ..good.clone() }, "offered"),
             (Ledger { in_flight: 1, ..good.clone() }, "accepted"),
             (Ledger { replayed: 1, ..good.clone() }, "spilled"),
+            (Ledger { by_priority: [high; 4], ..good.clone() }, "refused = the sum over priorities"),
         ] {
             assert!(broken.check().unwrap_err().identity.starts_with(identity));
         }

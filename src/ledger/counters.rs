@@ -1,0 +1,185 @@
+//! The counters that the threads keep.
+//!
+//! Each counter has one writer, which adds with a relaxed load and a relaxed store: no locked
+//! instruction. They are monotonic and stand for themselves; what orders them for a reader is that a
+//! worker finishes messages (release) only after it has counted them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use super::{Ledger, Observed, PRIORITIES, PriorityLedger, REASONS, ShedCounts, TIERS, WorkerLedger};
+use crate::degradation::ShedReason;
+use crate::lane::LaneCounters;
+use crate::spill::SpillStats;
+use crate::symbols::{MessagePriority, Tier};
+use crate::telemetry::{LatencyHistogram, LatencySnapshot};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        if n > 0 {
+            self.0.store(self.get() + n, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A counter for each priority, by [`MessagePriority::index`].
+pub(crate) type PriorityTallies = [Tally; PRIORITIES];
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    pub(crate) processed: PriorityTallies,
+    pub(crate) enriched: Tally,
+    pub(super) shed: [[Tally; REASONS]; TIERS],
+    pub(crate) shed_by_priority: PriorityTallies,
+    /// In a dry run: what would have been shed and spilled.
+    pub(super) would_shed: [[Tally; REASONS]; TIERS],
+    pub(crate) would_spill: Tally,
+    /// How often the handler was made anew after it had panicked.
+    pub(crate) restarts: Tally,
+    /// Calls of `on_gap`.
+    pub(crate) gaps: Tally,
+    /// Written to the spill log; read back from it and handed to the handler; waiting in it; lost from it.
+    pub(crate) spilled: Tally,
+    pub(crate) spilled_by_priority: PriorityTallies,
+    pub(crate) replayed: PriorityTallies,
+    pub(crate) spill_pending: Tally,
+    pub(crate) spill_lost: Tally,
+    /// Found in the spill log at the start.
+    pub(crate) recovered: Tally,
+    /// Receive to processed, by priority.
+    pub(crate) latency: [LatencyHistogram; PRIORITIES],
+    /// Nothing to do at the moment. The monitor samples it for the busy share.
+    pub(crate) idle: AtomicBool,
+}
+
+impl WorkerCounters {
+    #[inline]
+    pub(crate) fn shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
+        &self.shed[tier.index()][reason.index()]
+    }
+
+    /// Counts a message that is shed for a reason of its own, not the chunk's.
+    #[cold]
+    pub(crate) fn shed_one(&self, tier: Tier, priority: usize, reason: ShedReason) {
+        self.shed(tier, reason).add(1);
+        self.shed_by_priority[priority].add(1);
+    }
+
+    /// Messages read back from the spill log and handed to the handler.
+    pub(crate) fn replayed(&self) -> u64 {
+        self.replayed.iter().map(Tally::get).sum()
+    }
+
+    #[inline]
+    pub(crate) fn would_shed(&self, tier: Tier, reason: ShedReason) -> &Tally {
+        &self.would_shed[tier.index()][reason.index()]
+    }
+}
+
+/// All counters of a pipeline.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) workers: Vec<Arc<CachePadded<WorkerCounters>>>,
+    /// By worker, then by producer.
+    pub(crate) lanes: Vec<Vec<Arc<LaneCounters>>>,
+    /// Messages offered, by producer.
+    pub(crate) offered: Vec<Arc<CachePadded<Tally>>>,
+    /// Of these, those that had been offered before, by producer.
+    pub(crate) redelivered: Vec<Arc<CachePadded<Tally>>>,
+    /// Of the workers' spill logs; empty without.
+    pub(crate) spill: Vec<Arc<SpillStats>>,
+}
+
+impl Counters {
+    /// Messages published and not finished, over all lanes.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// Bytes of all spill logs on disk.
+    pub(crate) fn spill_bytes(&self) -> u64 {
+        self.spill.iter().map(|stats| stats.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What would have become of messages, were this no dry run.
+    pub(crate) fn observed(&self) -> Observed {
+        let mut shed_by = ShedCounts::default();
+        self.workers.iter().for_each(|worker| shed_by.add(&ShedCounts::of(&worker.would_shed)));
+        Observed {
+            refused: self.lanes.iter().flatten().map(|lane| lane.would_refuse.get()).sum(),
+            spilled: self.workers.iter().map(|worker| worker.would_spill.get()).sum(),
+            shed: shed_by.total(),
+            shed_by,
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let workers: Vec<_> =
+            self.workers.iter().zip(&self.lanes).map(|(worker, lanes)| WorkerLedger::of(worker, lanes)).collect();
+        let sum = |pick: fn(&WorkerLedger) -> u64| workers.iter().map(pick).sum();
+        let mut shed_by = ShedCounts::default();
+        workers.iter().for_each(|w| shed_by.add(&w.shed_by));
+        Ledger {
+            offered: self.offered.iter().map(|o| o.get()).sum(),
+            redelivered: self.redelivered.iter().map(|r| r.get()).sum(),
+            accepted: sum(|w| w.accepted),
+            refused: sum(|w| w.refused),
+            full: sum(|w| w.full),
+            processed_live: sum(|w| w.processed_live),
+            spilled: sum(|w| w.spilled),
+            shed: sum(|w| w.shed),
+            in_flight: sum(|w| w.in_flight),
+            recovered: sum(|w| w.recovered),
+            replayed: sum(|w| w.replayed),
+            spill_pending: sum(|w| w.spill_pending),
+            spill_lost: sum(|w| w.spill_lost),
+            by_priority: std::array::from_fn(|i| self.of_priority(i)),
+            shed_by,
+            workers,
+        }
+    }
+
+    fn of_priority(&self, i: usize) -> PriorityLedger {
+        let workers = |pick: fn(&WorkerCounters) -> &PriorityTallies| -> u64 {
+            self.workers.iter().map(|worker| pick(worker)[i].get()).sum()
+        };
+        let lanes = |pick: fn(&LaneCounters) -> &PriorityTallies| -> u64 {
+            self.lanes.iter().flatten().map(|lane| pick(lane)[i].get()).sum()
+        };
+        PriorityLedger {
+            refused: lanes(|lane| &lane.refused),
+            full: lanes(|lane| &lane.full),
+            processed_live: workers(|worker| &worker.processed),
+            spilled: workers(|worker| &worker.spilled_by_priority),
+            shed: workers(|worker| &worker.shed_by_priority),
+            replayed: workers(|worker| &worker.replayed),
+        }
+    }
+
+    /// Latencies of all workers, by priority.
+    pub(crate) fn latency(&self, priority: MessagePriority) -> LatencySnapshot {
+        let mut all = LatencySnapshot::default();
+        for worker in &self.workers {
+            all.add(&worker.latency[priority.index()].snapshot());
+        }
+        all
+    }
+}
