@@ -3,39 +3,14 @@
 //! the screenshots are kept, to be looked at.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/service.rs"]
 mod service;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use browser::{browse, chromium};
 use service::{Service, wait_until};
 use tempfile::TempDir;
-
-fn chromium() -> Option<PathBuf> {
-    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(|name| {
-        let paths = std::env::var_os("PATH")?;
-        std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())
-    });
-    assert!(found.is_some() || std::env::var_os("PLIMSOLL_REQUIRE_CHROMIUM").is_none(), "there is no Chromium");
-    found
-}
-
-/// Opens a page for two seconds of its time, and does something with what is there then.
-fn browse(browser: &Path, size: (u32, u32), is_dark: bool, what: &str, url: &str) -> Vec<u8> {
-    let profile = TempDir::new().unwrap();
-    let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
-        .args(["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("--window-size={},{}", size.0, size.1))
-        .arg(format!("--blink-settings=preferredColorScheme={}", if is_dark { 0 } else { 1 }))
-        .args(["--virtual-time-budget=2500", what, url])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
 
 #[test]
 fn the_page_shows_the_status_in_light_and_dark_narrow_and_wide() {
@@ -51,7 +26,7 @@ fn the_page_shows_the_status_in_light_and_dark_narrow_and_wide() {
     let mut shots = Vec::new();
     for (size, is_dark) in [((1500, 1500), false), ((1500, 1500), true), ((400, 2600), false), ((400, 2600), true)] {
         let scheme = if is_dark { "dark" } else { "light" };
-        let text = String::from_utf8(browse(&browser, size, is_dark, "--dump-dom", &run.url())).unwrap();
+        let text = String::from_utf8(browse(&browser, size, is_dark, &["--dump-dom"], &run.url())).unwrap();
         for said in [
             &format!("data-drawn=\"{scheme}\""),
             "data-fits=\"yes\"",
@@ -71,11 +46,9 @@ fn the_page_shows_the_status_in_light_and_dark_narrow_and_wide() {
         assert_eq!(workers.matches("<tr>").count(), 3, "a head and two workers: {workers}");
         assert!(text.contains("<div id=\"lost\" role=\"alert\" class=\"\">"), "it has its answers");
         let shot = dir.path().join(format!("{}-{scheme}.png", size.0));
-        browse(&browser, size, is_dark, &format!("--screenshot={}", shot.display()), &run.url());
+        browse(&browser, size, is_dark, &[&format!("--screenshot={}", shot.display())], &run.url());
         shots.push(std::fs::read(&shot).unwrap());
-        if let Some(keep) = std::env::var_os("PLIMSOLL_TEST_SCREENSHOTS") {
-            std::fs::copy(&shot, Path::new(&keep).join(shot.file_name().unwrap())).unwrap();
-        }
+        browser::keep(&shot);
     }
     assert!(shots.iter().all(|shot| shot.len() > 20_000), "there is something on each");
     run.told(&["reset"]);

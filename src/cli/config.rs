@@ -218,7 +218,8 @@ const ALWAYS: [&str; 8] = ["thresholds", "tiers", "verdicts", "pipeline", "super
 /// One that has defaults when it is given.
 const SPILL: &str = "spill";
 
-fn show(loaded: &Loaded, with_origin: bool) -> String {
+/// All that is set, and the defaults of the rest; what may be a secret is hidden.
+pub(super) fn show(loaded: &Loaded, with_origin: bool) -> String {
     let mut set = Vec::new();
     keys::set_values(&loaded.table, &mut |path, value| set.push((path.to_owned(), value.clone())));
     // Defaults, where they are not set.

@@ -12,7 +12,10 @@ mod generate;
 mod kafka;
 mod log;
 mod output;
+mod picture;
 mod progress;
+mod recording;
+mod report;
 mod results;
 mod run;
 mod service;
@@ -24,6 +27,7 @@ mod status;
 mod summary;
 mod supervise;
 mod top;
+mod verdict;
 mod version;
 
 use std::io::{self, Write};

@@ -4,14 +4,17 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll::source::PumpEnd;
 use plimsoll::{DegradationLevel, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
 
 #[cfg(feature = "kafka")]
 use super::kafka::Kafka;
+use super::output::OutputFile;
 use super::progress::Progress;
+use super::recording::Recorder;
+use super::report::Report;
 use super::results::{ResultFlags, Results, Worker};
 use super::service::{Reloader, Service, Shared};
 use super::signal::StopFlag;
@@ -68,14 +71,23 @@ pub(crate) struct Arguments {
     kafka: KafkaFlags,
     #[command(flatten)]
     results: ResultFlags,
+    /// Where to write a report of the run, when it is over: one page with pictures and figures
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     spill: SpillFlags,
 }
 
+/// Between two rows of a report, at first; of a long run they become fewer.
+const ROW_INTERVAL: Duration = Duration::from_millis(100);
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     arguments.results.check()?;
     let loader = Loader::new(arguments.config.as_deref());
-    let Loaded { config, table, warnings, .. } = loader.load()?;
+    let loaded = loader.load()?;
+    let report = arguments.report.as_deref().map(OutputFile::create).transpose()?;
+    let configuration = super::config::show(&loaded, false);
+    let Loaded { config, table, warnings, .. } = loaded;
     log::start(LogSection::FILTER, &config.log, arguments.log_format);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     #[cfg(feature = "kafka")]
@@ -146,6 +158,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
         OnPanic::RestartWorker => builder.start_restarting(make)?,
     };
     service.started(pipeline.control());
+    let begun = SystemTime::now();
+    let recorder = match report {
+        Some(file) => Some((file, Recorder::start(pipeline.control(), ROW_INTERVAL)?)),
+        None => None,
+    };
     if let Some(address) = service.address() {
         let _ = writeln!(io::stderr(), "metrics on http://{address}/metrics\nlive page on http://{address}/");
     }
@@ -174,6 +191,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     // What Kafka has is not lost by a bound, and it wants an end in time.
     let ended = if has_kafka { pipeline.shutdown() } else { pipeline.join() };
     let elapsed = start.elapsed();
+    let reported = recorder.map_or(Ok(()), |(file, recorder)| {
+        let names: Vec<_> = counts.iter().map(|(name, _)| name.as_str()).collect();
+        let subject = format!("plimsoll run of {}", names.join(", "));
+        let report = Report { title: "Plimsoll run", subject, begun, recording: &recorder.finish(), configuration };
+        report.write(file)
+    });
 
     let mut text = String::new();
     let (ledger, workers, has_run) = match ended {
@@ -204,7 +227,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
     };
     let restarts = ledger.workers.iter().map(|worker| worker.restarts).sum();
     let whole = if are_in_workers { check_whole(restarts) } else { Ok(()) };
-    has_run.and(whole).and(supervisor.verdict()).and(written).and(sunk).and(printed)?;
+    has_run.and(whole).and(supervisor.verdict()).and(written).and(sunk).and(reported).and(printed)?;
     tell_ends(moved?)
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Nanoseconds in the unit that suits them.
-fn duration(nanos: u64) -> String {
+pub(crate) fn duration(nanos: u64) -> String {
     match nanos {
         0..1_000 => format!("{nanos} ns"),
         1_000..1_000_000 => format!("{:.1} µs", nanos as f64 / 1e3),

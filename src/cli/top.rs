@@ -2,6 +2,8 @@
 
 mod draw;
 
+pub(super) use draw::COLOURS;
+
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -10,7 +10,8 @@ use crate::degradation::{DegradationLevel, DegradationStatus, Explanation, Mode,
 use crate::ledger::{Counters, Ledger, Observed};
 use crate::monitor::MonitorShared;
 use crate::signals::MemoryUse;
-use crate::symbols::Symbols;
+use crate::symbols::{MessagePriority, Symbols};
+use crate::telemetry::LatencySnapshot;
 
 /// How long a change may take to be in force.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -144,6 +145,12 @@ impl Control {
     /// Where every message is. Exact at quiet moments; see [`Ledger`].
     pub fn ledger(&self) -> Ledger {
         self.counters.ledger()
+    }
+
+    /// Receive to processed, by priority, most valuable first: sampled since the start. Two of them, one
+    /// [since](LatencySnapshot::since) the other, tell of the time between.
+    pub fn latency(&self) -> [LatencySnapshot; 4] {
+        MessagePriority::ALL.map(|priority| self.counters.latency(priority))
     }
 
     /// What would have become of messages in a [dry run](Mode::Observe).

@@ -371,7 +371,7 @@ impl Exporter {
         }
         for (priority, histogram, before) in &mut self.latency {
             let now = counters.latency(*priority);
-            for (nanos, count) in now.since(before) {
+            for (nanos, count) in now.since(before).buckets() {
                 histogram.record_many(nanos as f64 / 1e9, count as usize);
             }
             *before = now;

@@ -75,11 +75,17 @@ impl LatencySnapshot {
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
     }
 
-    /// What has come since `earlier`: pairs of a bucket's middle, in nanoseconds, and a count.
-    pub(crate) fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (u64, u64)> + 'a {
+    /// What has come since an earlier snapshot of the same.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
         let before = earlier.counts.iter().copied().chain(std::iter::repeat(0));
-        let pairs = self.counts.iter().zip(before).enumerate();
-        pairs.filter(|(_, (now, then))| *now > then).map(|(b, (now, then))| (midpoint(b), now - then))
+        Self { counts: self.counts.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect() }
+    }
+
+    /// Pairs of a bucket's middle, in nanoseconds, and a count above 0.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let counts = self.counts.iter().copied().enumerate();
+        counts.filter(|(_, count)| *count > 0).map(|(bucket, count)| (midpoint(bucket), count))
     }
 }
 

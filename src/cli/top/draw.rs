@@ -11,6 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, Widget};
 
 use super::Screen;
+use crate::cli::picture::Marks;
 use crate::cli::status::{LevelStatus, Status, WorkerStatus};
 use crate::cli::summary::{bytes, grouped};
 
@@ -20,7 +21,8 @@ const SIGNALS: u16 = 4;
 const RATES: u16 = 8;
 
 /// The colours of the five levels, which everything that is about a level has; told apart by lightness, too.
-const COLOURS: [Color; 5] = [Color::Green, Color::Cyan, Color::Yellow, Color::LightRed, Color::Magenta];
+pub(in crate::cli) const COLOURS: [Color; 5] =
+    [Color::Green, Color::Cyan, Color::Yellow, Color::LightRed, Color::Magenta];
 
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let area = frame.area();
@@ -113,17 +115,8 @@ fn signal_bars(status: &Status, area: Rect, buffer: &mut Buffer) {
     Paragraph::new(lines).render(area, buffer);
 }
 
-/// How far a signal has come: each level has a fifth of the bar, whatever its range, so that all can be seen.
-fn position(value: f64, marks: [f64; 4]) -> f64 {
-    let reached = marks.iter().filter(|mark| value >= **mark).count();
-    let from = if reached == 0 { 0.0 } else { marks[reached - 1] };
-    let to = marks.get(reached).copied().unwrap_or(from * 2.0);
-    let within = if to > from { ((value - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
-    (reached as f64 + within) / 5.0
-}
-
 fn bar<'a>(name: &str, text: &str, value: f64, marks: [f64; 4], width: usize) -> Line<'a> {
-    let filled = (position(value, marks) * width as f64).round() as usize;
+    let filled = (Marks(marks).place(value) / 5.0 * width as f64).round() as usize;
     let mut spans = vec![Span::raw(format!(" {name:<8}{text:>30}  "))];
     for cell in 0..width {
         let level = (cell * 5 / width) as u8;
@@ -222,19 +215,4 @@ fn transition_list(status: &Status, area: Rect, buffer: &mut Buffer) {
 /// Seconds as they are read at a glance.
 fn time(seconds: f64) -> String {
     rounded(Duration::try_from_secs_f64(seconds).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_level_has_a_fifth_of_the_bar() {
-        let marks = [10.0, 20.0, 40.0, 80.0];
-        for (value, expected) in
-            [(0.0, 0.0), (5.0, 0.1), (10.0, 0.2), (30.0, 0.5), (80.0, 0.8), (120.0, 0.9), (1e9, 1.0)]
-        {
-            assert!((position(value, marks) - expected).abs() < 1e-9, "{value}");
-        }
-    }
 }
