@@ -12,6 +12,9 @@ use plimsoll::{
     wall_clock_ns,
 };
 
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::{Rng, SeedableRng};
+
 use super::Pace;
 use crate::cli::CliError;
 use crate::cli::picture::short;
@@ -80,18 +83,20 @@ pub(super) enum News {
 /// A feed's thread, and how its day went.
 type Played = JoinHandle<Result<(), String>>;
 
-/// The day, not yet begun. In ten messages three are of tier 1, two of tier 2, four of tier 3, and one is reference data.
+/// The day, not yet begun.
 pub(super) struct Script {
     pace: Pace,
     /// By priority.
     symbols: Vec<Vec<SymbolId>>,
     sequence: u64,
+    random: Pcg64Mcg,
 }
 
-/// In which order priorities come.
-const PATTERN: [MessagePriority; 10] = {
+/// Of ten messages three are of tier 1, two of tier 2, four of tier 3, and one is reference data. In no order: what a worker samples comes in
+/// one.
+const MIX: [MessagePriority; 10] = {
     use MessagePriority::{Critical as C, High as H, Low as L, Normal as N};
-    [C, N, H, N, C, L, N, H, C, N]
+    [C, C, C, H, H, N, N, N, N, L]
 };
 
 impl Script {
@@ -101,7 +106,7 @@ impl Script {
         let intern = |names: Vec<String>| names.iter().map(|name| symbols.intern(name)).collect::<Result<Vec<_>, _>>();
         let groups = [tiers.tier_1(), tiers.tier_2(), unlisted, tiers.tier_1()].into_iter().map(intern);
         let symbols = groups.collect::<Result<_, _>>().map_err(|error| CliError::Runtime(error.to_string()))?;
-        Ok(Self { pace, symbols, sequence: 0 })
+        Ok(Self { pace, symbols, sequence: 0, random: Pcg64Mcg::seed_from_u64(1) })
     }
 
     /// Plays the day on a thread of its own. The news end with the day.
@@ -199,9 +204,10 @@ impl Script {
     fn offer_burst(&mut self, ingress: &mut Ingress<Tick>, count: u64) {
         let now = wall_clock_ns();
         for _ in 0..count {
-            let priority = PATTERN[self.sequence as usize % PATTERN.len()];
+            let random = self.random.next_u32() as usize;
+            let priority = MIX[random % MIX.len()];
             let ids = &self.symbols[priority.index()];
-            let symbol = ids[self.sequence as usize / PATTERN.len() % ids.len()];
+            let symbol = ids[random / MIX.len() % ids.len()];
             self.sequence += 1;
             let price = Price::from_billionths(10_000_000_000 + (self.sequence % 100) as i64 * 10_000_000);
             let tick = match priority {
