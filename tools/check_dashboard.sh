@@ -66,4 +66,10 @@ while [ $SECONDS -lt $end ]; do
     "$plimsoll" ctl --socket "$scratch/control.sock" reset >/dev/null
     sleep 0.5
 done
+# What Prometheus has of it is a trace.
+curl -fsS -G "http://127.0.0.1:$port/api/v1/query_range" --data-urlencode 'query={__name__=~"k2_.+"}' \
+    -d "start=$(($(date +%s) - seconds))" -d "end=$(date +%s)" -d step=1s >"$scratch/incident.json"
+"$plimsoll" simulate --trace "$scratch/incident.json" --summary >"$scratch/summary.txt"
+grep '^as recorded' "$scratch/summary.txt"
+grep -q '^Shares are of what was offered' "$scratch/summary.txt"
 python3 tools/grafana/check_queries.py tools/grafana/plimsoll.json "http://127.0.0.1:$port"

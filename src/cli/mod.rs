@@ -27,6 +27,7 @@ mod status;
 mod summary;
 mod supervise;
 mod top;
+mod tune;
 mod verdict;
 mod version;
 
@@ -65,6 +66,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Spill(spill::Arguments),
     Top(top::Arguments),
+    Tune(Box<tune::Arguments>),
     Validate(config::ValidateArguments),
 }
 
@@ -166,6 +168,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Spill(arguments) => spill::run(arguments),
         Command::Top(arguments) => top::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
         Command::Validate(arguments) => config::validate(arguments),
     };
     match result {

@@ -150,6 +150,11 @@ impl Simulation {
         self.model.sample_interval * u32::try_from(self.steps).unwrap_or(u32::MAX)
     }
 
+    /// The length of a step.
+    pub fn sample_interval(&self) -> Duration {
+        self.model.sample_interval
+    }
+
     /// The level.
     pub fn level(&self) -> DegradationLevel {
         self.policy.level

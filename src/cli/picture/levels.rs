@@ -8,6 +8,11 @@ use super::{Area, DIM, Drawn, LEVELS, LINE, Size, TEXT, axis_text, clock, short,
 /// Room at the left for a level's name, or a threshold.
 const LEFT: u32 = 120;
 
+/// Room at the right for a threshold; as much where there is none, so that times are below each other.
+fn right(size: Size) -> u32 {
+    if size.is_narrow() { 40 } else { 56 }
+}
+
 /// The thresholds of a signal, from SOFT on, as marks on a scale that gives each level a fifth, whatever its range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marks(pub(crate) [f64; 4]);
@@ -41,7 +46,7 @@ fn degraded(pick: impl Fn(DegradationLevel) -> f64) -> [f64; 4] {
 pub(crate) fn levels(area: &Area<'_>, size: Size, length: f64, transitions: &[Transition]) -> Drawn {
     let length = length.max(1e-3);
     let mut chart = ChartBuilder::on(area)
-        .margin_right(14)
+        .margin_right(right(size))
         .margin_top(6)
         .x_label_area_size(24)
         .y_label_area_size(LEFT)
@@ -64,7 +69,7 @@ pub(crate) fn levels(area: &Area<'_>, size: Size, length: f64, transitions: &[Tr
     let ends = transitions.iter().map(|transition| (transition.at.as_secs_f64(), transition.to));
     let (mut since, mut level) = (0.0, DegradationLevel::Normal);
     // A bar that is shorter than a point of the picture is still to be seen.
-    let least = length / f64::from(size.width - LEFT);
+    let least = length / f64::from(size.width - LEFT - right(size));
     for (at, next) in ends.chain([(length, level)]) {
         let (y, style) = (f64::from(level.value()), LEVELS[level.index()].colour().filled());
         let end = at.max(since + least).min(length);
@@ -84,12 +89,11 @@ pub(crate) fn water(
 ) -> Drawn {
     let (lag, memory) = (Marks::of_lag(thresholds), Marks::of_memory(thresholds));
     let length = points.last().map_or(1e-3, |point| point.0.max(1e-3));
-    let right = if size.is_narrow() { 40 } else { 56 };
     let mut chart = ChartBuilder::on(area)
         .margin_top(8)
         .x_label_area_size(24)
         .y_label_area_size(if size.is_narrow() { 52 } else { LEFT })
-        .right_y_label_area_size(right)
+        .right_y_label_area_size(right(size))
         .build_cartesian_2d(0.0..length, 0.0..5.0)?
         .set_secondary_coord(0.0..length, 0.0..5.0);
     for level in DegradationLevel::ALL {
