@@ -79,7 +79,7 @@ impl Screen {
         let parts = [2, water, 1, 6, 2].map(Constraint::Length).into_iter().chain([Constraint::Min(0)]);
         let [top, water, _, priorities, flow, changes] = Layout::vertical(parts).areas(area);
         self.banner(top, buffer, recording, now);
-        let [lag, memory] = Layout::horizontal([Constraint::Min(30), Constraint::Length(18)]).areas(water);
+        let [lag, memory] = Layout::horizontal([Constraint::Min(30), Constraint::Length(19)]).areas(water);
         self.water_line(lag, buffer, recording);
         memory_gauge(memory, buffer, recording, now);
         priority_bars(priorities, buffer, now);
@@ -106,7 +106,7 @@ impl Screen {
         Paragraph::new(lines).render(area, buffer);
     }
 
-    /// The lag over time, as water that rises through the marks; the newest at the right.
+    /// The lag over time, as water that rises through the marks, and memory as dots; the newest at the right.
     fn water_line(&self, area: Rect, buffer: &mut Buffer, recording: &Recording) {
         let marks = Marks::of_lag(&recording.thresholds);
         let per_level = area.height / 5;
@@ -120,14 +120,20 @@ impl Screen {
         let width = area.width.saturating_sub(names + 2);
         let span = self.pace.time(0.5);
         let columns = peaks(&recording.rows, span, usize::from(width));
+        let memory_marks = Marks::of_memory(&recording.thresholds);
+        let tenths = |row: &Row| (row.memory_pct.max(0.0) * 10.0) as u64;
+        let memory = peaks_of(&recording.rows, span, usize::from(width), tenths);
         for x in 0..width {
             let lag = columns.get(usize::from(x)).copied().flatten();
             let height = lag.map_or(0.0, |lag| marks.place(lag as f64) * f64::from(per_level));
+            let memory = memory.get(usize::from(x)).copied().flatten();
+            let dot = memory.map(|tenths| memory_marks.place(tenths as f64 / 10.0) * f64::from(per_level));
             for row in 0..area.height {
                 let level = usize::from(row / per_level).min(4);
                 let filled = ((height - f64::from(row)) * 8.0).round().clamp(0.0, 8.0) as usize;
                 let is_mark = row % per_level == 0 && row > 0;
                 let (symbol, colour) = match (filled, is_mark) {
+                    (0, _) if dot.is_some_and(|dot| dot as u16 == row) => ("•", Color::Reset),
                     (0, true) => ("┈", Color::DarkGray),
                     (filled, _) => (EIGHTHS[filled], COLOURS[level]),
                 };
@@ -203,8 +209,8 @@ fn memory_gauge(area: Rect, buffer: &mut Buffer, recording: &Recording, now: &Ro
             buffer.set_string(area.x + 6, y, text, Style::new().fg(COLOURS[level]));
         }
     }
-    let text = format!("{:>3.0} % memory", now.memory_pct);
-    buffer.set_stringn(area.x + 6, area.bottom() - 1, text, 12, Style::new().add_modifier(Modifier::BOLD));
+    let text = format!("{:>3.0} % •memory", now.memory_pct);
+    buffer.set_stringn(area.x + 6, area.bottom() - 1, text, 13, Style::new().add_modifier(Modifier::BOLD));
 }
 
 /// For each priority a bar of all that was offered so far, by what became of it.
@@ -313,7 +319,7 @@ mod tests {
                 "AGGRESSIVE    120 k",
                 "SOFT           20 k",
                 "95 %",
-                "85 % memory",
+                "85 % •memory",
                 "refused",
                 "CRITICAL   75.0 %",
                 "LOW         0.0 %",
@@ -332,7 +338,7 @@ mod tests {
         let lines = drawn(80, 24);
         // Two rows a level, from row 2 on: at 400 000 it is in the topmost band, at 40 000 in the second one.
         let heights: Vec<usize> = (21..42)
-            .map(|x| (2..12).filter(|y| !matches!(lines[*y].chars().nth(x), None | Some(' ' | '┈'))).count())
+            .map(|x| (2..12).filter(|y| !matches!(lines[*y].chars().nth(x), None | Some(' ' | '┈' | '•'))).count())
             .collect();
         assert!(heights.windows(2).all(|pair| pair[0] <= pair[1]), "{heights:?}");
         assert_eq!((heights[2], heights[20]), (4, 9), "{heights:?}");

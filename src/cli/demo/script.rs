@@ -47,16 +47,16 @@ const fn chapter(time: &'static str, title: &'static str, rate: f64, seconds: f6
 }
 
 pub(super) const CHAPTERS: [Chapter; 10] = [
-    chapter("09:59", "Before the open", 10e3, 4.0),
+    chapter("09:59", "Before the open", 10e3, 5.0),
     chapter("10:00", "The open", 110e3, 4.0),
-    chapter("10:15", "A steady morning", 25e3, 6.0),
+    chapter("10:15", "A steady morning", 25e3, 8.0),
     chapter("11:30", "News of a takeover", 190e3, 4.0),
-    chapter("11:45", "The news is digested", 20e3, 8.0),
-    Chapter { takes_memory: true, ..chapter("13:00", "A batch job takes memory", 20e3, 8.0) },
+    chapter("11:45", "The news is digested", 20e3, 11.0),
+    Chapter { takes_memory: true, ..chapter("13:00", "A batch job takes memory", 20e3, 10.0) },
     Chapter { until: Some(DegradationLevel::CircuitBreak), ..chapter("14:15", "Flash crash", 400e3, 0.8) },
-    Chapter { until: Some(DegradationLevel::Normal), ..chapter("14:20", "After the crash", 15e3, 4.0) },
-    chapter("15:59", "The close", 70e3, 4.0),
-    Chapter { until: Some(DegradationLevel::Normal), ..chapter("16:10", "After the close", 5e3, 1.0) },
+    Chapter { until: Some(DegradationLevel::Normal), ..chapter("14:20", "After the crash", 15e3, 6.0) },
+    chapter("15:59", "The close", 70e3, 5.0),
+    Chapter { until: Some(DegradationLevel::Normal), ..chapter("16:10", "After the close", 5e3, 4.0) },
 ];
 
 /// What comes after the last chapter.
