@@ -105,3 +105,31 @@ fn axes<'a, 'b>(
         .draw()?;
     Ok(chart)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::svg;
+    use super::*;
+
+    #[test]
+    fn what_there_is_has_its_colour_and_what_there_is_not_has_none() {
+        let size = Size { width: 600, height: 200 };
+        let colours = |rates: Rates| {
+            let picture = svg(size, "flow", |area| flow(area, size, 2.0, &[(1.0, rates), (2.0, Rates::default())]));
+            let has = |ink: Ink| picture.contains(&ink.css());
+            [PROCESSED, SPILLED, SHED, REFUSED, REPLAYED].map(has)
+        };
+        let none = Rates::default();
+        assert_eq!(colours(Rates { processed: 1.0, ..none }), [true, false, false, false, false]);
+        assert_eq!(colours(Rates { spilled: 1.0, ..none }), [false, true, false, false, false]);
+        assert_eq!(colours(Rates { shed: 1.0, ..none }), [false, false, true, false, false]);
+        assert_eq!(colours(Rates { refused: 1.0, ..none }), [false, false, false, true, false]);
+        assert_eq!(colours(Rates { replayed: 1.0, ..none }), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_rate_holds_for_the_whole_of_its_span() {
+        let points = [(1.0, Rates::default()), (3.0, Rates::default())];
+        assert_eq!(steps(&points, &[5.0, 7.0]), [(0.0, 5.0), (1.0, 5.0), (1.0, 7.0), (3.0, 7.0)]);
+    }
+}
