@@ -112,6 +112,38 @@ fn overload_at_an_open_loop_pace_is_shed_by_rule_and_accounted_for() {
 }
 
 #[test]
+fn a_report_has_the_figures_of_the_ledger_and_its_place_is_looked_at_first() {
+    let (feed, output) = (feed::feed(), TempDir::new().unwrap());
+    let (config, report) = (output.path().join("config.toml"), output.path().join("report.html"));
+    let text = "[thresholds]\nheap_soft = 0\nheap_graceful = 1e-9\nheap_aggressive = 2e-9\nheap_circuit_break = 3e-9\n\
+                [labels]\nservice = \"<b>&\"\n";
+    fs::write(&config, text).unwrap();
+    let arguments = ["--config", config.to_str().unwrap(), "--pace", "2000/s", "--report", report.to_str().unwrap()];
+    let outcome = run(feed.path(), output.path(), &arguments);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+    let page = fs::read_to_string(&report).unwrap();
+    let json = page.split("id=\"ledger\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let (told, written): (Value, _) = (serde_json::from_str(json).unwrap(), ledger(output.path()));
+    for key in ["offered", "accepted", "refused", "processed_live", "shed", "by_priority", "workers"] {
+        assert_eq!(told[key], written[key], "{key}");
+    }
+    let sum =
+        |key: &str| told["by_priority"].as_array().unwrap().iter().map(|part| part[key].as_u64().unwrap()).sum::<u64>();
+    assert!(sum("refused") > 0 && told["refused"].as_u64() == Some(sum("refused")));
+    for said in
+        ["plimsoll run of asx", "up to CIRCUIT_BREAK", "memory ", "heap_soft = 0", "&lt;b&gt;&amp;", "<td>refused</td>"]
+    {
+        assert!(page.contains(said), "no {said:?}");
+    }
+    assert!(!page.contains("<b>&\"") && !page.contains("{{"), "what is configured is text");
+
+    let nowhere = output.path().join("nowhere/report.html");
+    let outcome = run(feed.path(), output.path(), &["--report", nowhere.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.err.contains("nowhere/report.html: No such file"), "{}", outcome.err);
+}
+
+#[test]
 fn malformed_rows_stop_the_run_or_are_counted() {
     let (feed, output) = (feed::feed(), TempDir::new().unwrap());
     let file = feed.path().join("trades/2.csv");
