@@ -110,7 +110,7 @@ pub use handler::{
 pub use ingress::{Ingress, Offer, Offered, Place};
 pub use lane::WaitStrategy;
 pub use ledger::{Imbalance, Ledger, Observed, PriorityLedger, ShedCounts, WorkerLedger};
-pub use message::{DataType, Message, SymbolId, wall_clock_ns};
+pub use message::{CONFLATION_CLASSES, DataType, Message, SymbolId, wall_clock_ns};
 pub use pipeline::{
     Control, ControlError, Failure, Finished, Footprint, Health, Pinning, Pipeline, PipelineBuilder, PipelineError,
     Settings, Shadow, Snapshot, StartError, WorkerSnapshot,

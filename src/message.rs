@@ -55,12 +55,22 @@ pub trait Message: Copy + Send + TryFromBytes + IntoBytes + Immutable + KnownLay
         0
     }
 
+    /// Whether the message tells a state, of which only the newest matters, and which one: a number below
+    /// [`CONFLATION_CLASSES`], for bid and ask, say, where they come in messages of their own. Where the verdict is to conflate, a newer message of the same symbol and class
+    /// takes the place of one that still waits. `None`, which is the default, for what must not be left out: trades, changes of orders.
+    fn conflation_class(&self) -> Option<u8> {
+        None
+    }
+
     /// Names the layout of the message's bytes. It is written into each segment of a spill log, and a segment of another name
     /// is refused. Change it whenever the meaning of the bytes changes. By default the type's path.
     fn layout_name() -> &'static str {
         std::any::type_name::<Self>()
     }
 }
+
+/// States that messages of one symbol may tell: see [`Message::conflation_class`].
+pub const CONFLATION_CLASSES: usize = 4;
 
 /// The wall clock, in nanoseconds since the Unix epoch: what [`Message::receive_ns`] is read from, and compared with. 0 before 1970.
 ///

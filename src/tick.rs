@@ -172,6 +172,12 @@ impl Message for Tick {
         self.receive_ns
     }
 
+    /// A quote tells both sides of a symbol, and so all of one state.
+    #[inline]
+    fn conflation_class(&self) -> Option<u8> {
+        matches!(self.kind, TickKind::Quote).then_some(0)
+    }
+
     fn layout_name() -> &'static str {
         "plimsoll.tick.v2"
     }

@@ -88,6 +88,7 @@ impl Scrape {
             ("k2_messages_full_total", ledger.full),
             ("k2_messages_in_flight", ledger.in_flight),
             ("k2_messages_spilled_total", ledger.spilled),
+            ("k2_messages_conflated_total", ledger.conflated),
             ("k2_messages_replayed_total", ledger.replayed),
             ("k2_messages_recovered_total", ledger.recovered),
             ("k2_messages_spill_lost_total", ledger.spill_lost),
@@ -109,6 +110,7 @@ impl Scrape {
                 ("full", part.full),
                 ("processed_live", part.processed_live),
                 ("spilled", part.spilled),
+                ("conflated", part.conflated),
                 ("shed", part.shed),
                 ("replayed", part.replayed),
             ] {

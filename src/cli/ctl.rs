@@ -163,6 +163,7 @@ pub(crate) fn status_text(status: &Status) -> String {
     let rows = [
         ("offered", totals.offered),
         ("processed", totals.processed_live + totals.replayed),
+        ("conflated", totals.conflated),
         ("spilled", totals.spilled),
         ("replayed", totals.replayed),
         ("waiting", totals.spill_pending),

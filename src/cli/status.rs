@@ -82,6 +82,7 @@ pub(crate) struct Totals {
     pub(crate) full: u64,
     pub(crate) processed_live: u64,
     pub(crate) spilled: u64,
+    pub(crate) conflated: u64,
     pub(crate) replayed: u64,
     pub(crate) shed: u64,
     /// Tier 1 to 3.
@@ -97,6 +98,7 @@ pub(crate) struct Totals {
 pub(crate) struct ObservedTotals {
     pub(crate) refused: u64,
     pub(crate) spilled: u64,
+    pub(crate) conflated: u64,
     pub(crate) shed: u64,
     pub(crate) shed_by_tier: [u64; 3],
 }
@@ -155,6 +157,7 @@ impl From<&Ledger> for Totals {
             full: ledger.full,
             processed_live: ledger.processed_live,
             spilled: ledger.spilled,
+            conflated: ledger.conflated,
             replayed: ledger.replayed,
             shed: ledger.shed,
             shed_by_tier: by_tier(&ledger.shed_by),
@@ -168,8 +171,8 @@ impl From<&Ledger> for Totals {
 
 impl From<&Observed> for ObservedTotals {
     fn from(observed: &Observed) -> Self {
-        let Observed { refused, spilled, shed, .. } = *observed;
-        Self { refused, spilled, shed, shed_by_tier: by_tier(&observed.shed_by) }
+        let Observed { refused, spilled, conflated, shed, .. } = *observed;
+        Self { refused, spilled, conflated, shed, shed_by_tier: by_tier(&observed.shed_by) }
     }
 }
 

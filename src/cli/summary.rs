@@ -26,6 +26,9 @@ pub(crate) fn ledger(ledger: &Ledger, spills: bool) -> String {
     row("full", ledger.full);
     row("accepted", ledger.accepted);
     row("processed", ledger.processed());
+    if ledger.conflated > 0 {
+        row("conflated", ledger.conflated);
+    }
     row("shed", ledger.shed);
     row("in flight", ledger.in_flight);
     let spill = [

@@ -43,9 +43,19 @@ pub(crate) fn sentence(ledger: &Ledger) -> String {
 
 /// A line for each priority: what it was offered, and what became of that.
 pub(crate) fn table(ledger: &Ledger) -> String {
+    // A column of nothing would make it too wide for a terminal.
+    let conflated = |text: String| if ledger.conflated > 0 { format!("{text:>11}") } else { String::new() };
     let mut text = format!(
-        "{:<8}{:>11}{:>11}{:>10}{:>10}{:>10}{:>11}{:>9}\n",
-        "", "offered", "processed", "spilled", "replayed", "shed", "refused", "kept"
+        "{:<8}{:>11}{:>11}{}{:>10}{:>10}{:>10}{:>11}{:>9}\n",
+        "",
+        "offered",
+        "processed",
+        conflated("conflated".to_owned()),
+        "spilled",
+        "replayed",
+        "shed",
+        "refused",
+        "kept"
     );
     for (priority, part) in MessagePriority::ALL.into_iter().zip(&ledger.by_priority) {
         let [offered, live, spilled, replayed, shed, refused] =
@@ -53,7 +63,8 @@ pub(crate) fn table(ledger: &Ledger) -> String {
                 .map(grouped);
         let name = priority.name();
         text += &format!(
-            "{name:<8}{offered:>11}{live:>11}{spilled:>10}{replayed:>10}{shed:>10}{refused:>11}{:>9}\n",
+            "{name:<8}{offered:>11}{live:>11}{}{spilled:>10}{replayed:>10}{shed:>10}{refused:>11}{:>9}\n",
+            conflated(grouped(part.conflated)),
             kept(part)
         );
     }

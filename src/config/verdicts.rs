@@ -25,14 +25,22 @@ enum Preset {
     #[default]
     Default,
     CriticalOnly,
+    Conflate,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum VerdictText {
-    Process,
-    Spill,
-    Shed,
+/// A verdict by its name.
+#[derive(Clone, Copy, Debug)]
+struct VerdictText(Verdict);
+
+impl<'de> Deserialize<'de> for VerdictText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = Verdict::ALL.into_iter().find(|verdict| verdict.name() == text);
+        found.map(Self).ok_or_else(|| {
+            let names: Vec<_> = Verdict::ALL.iter().map(|verdict| format!("`{}`", verdict.name())).collect();
+            serde::de::Error::custom(format!("{text:?} is no verdict: give one of {}", names.join(", ")))
+        })
+    }
 }
 
 impl VerdictsSection {
@@ -40,11 +48,7 @@ impl VerdictsSection {
     pub(crate) fn row(&self, path: &str) -> Option<toml::Value> {
         let label = path.strip_prefix("verdicts.")?;
         let level = DegradationLevel::ALL.into_iter().find(|level| level.label() == label)?;
-        let text = |priority| match self.table().verdict(level, priority) {
-            Verdict::Process => "process",
-            Verdict::Spill => "spill",
-            Verdict::Shed => "shed",
-        };
+        let text = |priority| self.table().verdict(level, priority).name();
         Some(toml::Value::Array(
             MessagePriority::ALL.map(|priority| toml::Value::String(text(priority).to_owned())).to_vec(),
         ))
@@ -54,19 +58,13 @@ impl VerdictsSection {
         let preset = match self.preset {
             Preset::Default => VerdictTable::default(),
             Preset::CriticalOnly => VerdictTable::critical_only(),
+            Preset::Conflate => VerdictTable::conflate(),
         };
         let rows = [self.normal, self.soft, self.graceful, self.aggressive, self.circuit_break];
         let given = DegradationLevel::ALL.into_iter().zip(rows).filter_map(|(level, row)| Some((level, row?)));
         let cells =
             given.flat_map(|(level, row)| MessagePriority::ALL.into_iter().zip(row).map(move |cell| (level, cell)));
-        cells.fold(preset, |table, (level, (priority, text))| {
-            let verdict = match text {
-                VerdictText::Process => Verdict::Process,
-                VerdictText::Spill => Verdict::Spill,
-                VerdictText::Shed => Verdict::Shed,
-            };
-            table.with(level, priority, verdict)
-        })
+        cells.fold(preset, |table, (level, (priority, text))| table.with(level, priority, text.0))
     }
 }
 

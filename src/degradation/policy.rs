@@ -9,10 +9,51 @@ use crate::symbols::MessagePriority;
 pub enum Verdict {
     /// The handler gets it.
     Process,
+    /// Only the newest of its kind is kept for the handler, where it tells a [state](crate::Message::conflation_class); all others are processed.
+    Conflate,
+    /// As [`Conflate`](Self::Conflate), and all others are spilled.
+    ConflateElseSpill,
+    /// As [`Conflate`](Self::Conflate), and all others are shed.
+    ConflateElseShed,
     /// It goes to the spill log, to be replayed later; where there is none, it is shed.
     Spill,
     /// It is dropped and counted.
     Shed,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Process, Self::Conflate, Self::ConflateElseSpill, Self::ConflateElseShed, Self::Spill, Self::Shed];
+
+    /// Its name in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Conflate => "conflate",
+            Self::ConflateElseSpill => "conflate-else-spill",
+            Self::ConflateElseShed => "conflate-else-shed",
+            Self::Spill => "spill",
+            Self::Shed => "shed",
+        }
+    }
+
+    /// Whether messages that tell a state are conflated.
+    #[inline]
+    pub const fn conflates(self) -> bool {
+        matches!(self, Self::Conflate | Self::ConflateElseSpill | Self::ConflateElseShed)
+    }
+
+    /// What happens to a message that tells no state: processed, spilled or shed.
+    #[inline]
+    #[must_use]
+    pub const fn otherwise(self) -> Self {
+        match self {
+            Self::Process | Self::Conflate => Self::Process,
+            Self::Spill | Self::ConflateElseSpill => Self::Spill,
+            Self::Shed | Self::ConflateElseShed => Self::Shed,
+        }
+    }
 }
 
 /// The verdict for each level and priority.
@@ -35,6 +76,23 @@ impl VerdictTable {
     pub const fn critical_only() -> Self {
         use Verdict::{Process as P, Shed as X};
         Self { rows: [[P; 4], [P; 4], [P, X, X, X], [P, X, X, X], [P, X, X, X]] }
+    }
+
+    /// The default with quotes conflated, and what else tells a state: of HIGH and NORMAL from GRACEFUL up, of CRITICAL too from AGGRESSIVE up.
+    ///
+    /// | level | CRITICAL | HIGH | NORMAL | LOW |
+    /// |---|---|---|---|---|
+    /// | GRACEFUL | process | conflate | conflate | shed |
+    /// | AGGRESSIVE | conflate | conflate | conflate, else spill | shed |
+    /// | CIRCUIT_BREAK | conflate | conflate, else spill | conflate, else spill | shed |
+    pub const fn conflate() -> Self {
+        use Verdict::{Conflate as C, ConflateElseSpill as CS, Process as P, Shed as X};
+        Self { rows: [[P; 4], [P; 4], [P, C, C, X], [C, C, CS, X], [C, CS, CS, X]] }
+    }
+
+    /// Whether it conflates anything at any level.
+    pub fn conflates(&self) -> bool {
+        self.rows.iter().flatten().any(|verdict| verdict.conflates())
     }
 
     /// The verdict for a message of this priority at this level.
@@ -88,6 +146,8 @@ pub struct Policy {
     pub epoch: u64,
     /// What each level does to each priority.
     pub table: VerdictTable,
+    /// Whether that conflates anything at any level.
+    pub(crate) conflates: bool,
 }
 
 const PROCESS_ALL: [Verdict; 4] = [Verdict::Process; 4];

@@ -47,7 +47,8 @@ struct Gate {
 impl Published {
     /// At NORMAL, with the gate open.
     pub fn new(table: VerdictTable) -> Self {
-        let policy = Policy { level: DegradationLevel::Normal, observed: None, epoch: 0, table };
+        let policy =
+            Policy { level: DegradationLevel::Normal, observed: None, epoch: 0, conflates: table.conflates(), table };
         let gate = Gate {
             bits: AtomicU8::new(0),
             window: AtomicU64::new(u64::MAX),
@@ -82,7 +83,7 @@ impl Published {
             Mode::Enforce => (level, None),
             Mode::Observe => (DegradationLevel::Normal, Some(level)),
         };
-        let new = Policy { level, observed, epoch: old.epoch + 1, table };
+        let new = Policy { level, observed, epoch: old.epoch + 1, conflates: table.conflates(), table };
         if (Policy { epoch: old.epoch, ..new }) == *old {
             return false;
         }

@@ -147,7 +147,7 @@ impl LoadShedder {
     }
 
     fn processes(&self, symbol: &str, level: DegradationLevel, data_type: DataType) -> bool {
-        self.table.verdict(level, self.priority(symbol, data_type)) == Verdict::Process
+        self.table.verdict(level, self.priority(symbol, data_type)).otherwise() == Verdict::Process
     }
 }
 

@@ -222,7 +222,7 @@ mod tests {
     /// What a worker does at a level.
     fn feed(handler: &mut BarsHandler, level: DegradationLevel, mut tick: Tick) {
         let enriched = level == DegradationLevel::Normal;
-        let context = Context { level, worker: 0, enriched, replayed: false };
+        let context = Context { level, worker: 0, enriched, replayed: false, conflated: 0 };
         if enriched {
             handler.enrich(&mut tick, &context);
         }

@@ -61,6 +61,7 @@ pub struct Context {
     pub(crate) worker: usize,
     pub(crate) enriched: bool,
     pub(crate) replayed: bool,
+    pub(crate) conflated: u32,
 }
 
 impl Context {
@@ -77,6 +78,12 @@ impl Context {
     /// Whether [`Handler::enrich`] was called for this message.
     pub fn enriched(&self) -> bool {
         self.enriched
+    }
+
+    /// How many messages of the same symbol and [class](Message::conflation_class) this one has taken the place of, so that they do not come; 0 where
+    /// it was not conflated.
+    pub fn conflated(&self) -> u64 {
+        self.conflated.into()
     }
 
     /// Whether the message comes from the spill log, not live from its lane.

@@ -25,6 +25,9 @@ pub(crate) struct LaneCounters {
     pub(crate) full: PriorityTallies,
     /// Offers that the gate would have refused, were this no dry run. Written by the sender.
     pub(crate) would_refuse: Tally,
+    /// The number of the first message, from 1, that is off the lane and kept to be conflated; 0: none is. Written by the receiver, before it
+    /// finishes messages.
+    pub(crate) held_from: AtomicU64,
     /// The sender is gone; nothing will follow. Written by the sender, once.
     closed: AtomicBool,
     /// Messages that fit.
@@ -330,6 +333,16 @@ pub struct Chunk<'a, M> {
 }
 
 impl<M: Copy + Send> Receiver<M> {
+    /// How many messages are finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.taken
+    }
+
+    /// What others see of the lane.
+    pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
+        &self.shared.counters
+    }
+
     /// The messages at the front, at most `max`, all of one block; `None` when none are published.
     ///
     /// They stay at the front until [`finish`](Self::finish) takes them off.

@@ -52,6 +52,7 @@ pub(crate) struct WorkerCounters {
     /// In a dry run: what would have been shed and spilled.
     pub(super) would_shed: [[Tally; REASONS]; TIERS],
     pub(crate) would_spill: Tally,
+    pub(crate) would_conflate: Tally,
     /// How often the handler was made anew after it had panicked.
     pub(crate) restarts: Tally,
     /// Calls of `on_gap`.
@@ -59,6 +60,10 @@ pub(crate) struct WorkerCounters {
     /// Written to the spill log; read back from it and handed to the handler; waiting in it; lost from it.
     pub(crate) spilled: Tally,
     pub(crate) spilled_by_priority: PriorityTallies,
+    /// Left out for a newer one.
+    pub(crate) conflated: PriorityTallies,
+    /// Off their lanes, and waiting for the handler or a newer one.
+    pub(crate) held: Tally,
     pub(crate) replayed: PriorityTallies,
     pub(crate) spill_pending: Tally,
     pub(crate) spill_lost: Tally,
@@ -109,9 +114,14 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Messages published and not finished, over all lanes.
+    /// Messages that are off their lanes, and kept to be conflated.
+    pub(crate) fn held(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.held.get()).sum()
+    }
+
+    /// Messages published and not finished, over all lanes, and those that are held.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum()
+        self.held() + self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum::<u64>()
     }
 
     /// Bytes of all spill logs on disk.
@@ -126,6 +136,7 @@ impl Counters {
         Observed {
             refused: self.lanes.iter().flatten().map(|lane| lane.would_refuse.get()).sum(),
             spilled: self.workers.iter().map(|worker| worker.would_spill.get()).sum(),
+            conflated: self.workers.iter().map(|worker| worker.would_conflate.get()).sum(),
             shed: shed_by.total(),
             shed_by,
         }
@@ -145,6 +156,7 @@ impl Counters {
             full: sum(|w| w.full),
             processed_live: sum(|w| w.processed_live),
             spilled: sum(|w| w.spilled),
+            conflated: sum(|w| w.conflated),
             shed: sum(|w| w.shed),
             in_flight: sum(|w| w.in_flight),
             recovered: sum(|w| w.recovered),
@@ -169,6 +181,7 @@ impl Counters {
             full: lanes(|lane| &lane.full),
             processed_live: workers(|worker| &worker.processed),
             spilled: workers(|worker| &worker.spilled_by_priority),
+            conflated: workers(|worker| &worker.conflated),
             shed: workers(|worker| &worker.shed_by_priority),
             replayed: workers(|worker| &worker.replayed),
         }

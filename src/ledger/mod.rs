@@ -30,6 +30,8 @@ pub struct Observed {
     pub refused: u64,
     /// Would have been spilled.
     pub spilled: u64,
+    /// Would have been conflated: have taken another's place, or have waited for another to take theirs.
+    pub conflated: u64,
     /// Would have been shed.
     pub shed: u64,
     /// The same, broken down.
@@ -76,7 +78,7 @@ impl ShedCounts {
 ///
 /// ```text
 /// offered             = accepted + refused + full
-/// accepted            = processed_live + spilled + shed + in_flight
+/// accepted            = processed_live + spilled + conflated + shed + in_flight
 /// spilled + recovered = replayed + spill_pending + spill_lost
 /// processed           = processed_live + replayed
 /// ```
@@ -101,9 +103,11 @@ pub struct Ledger {
     pub processed_live: u64,
     /// Written to the spill log.
     pub spilled: u64,
+    /// Left out, since a newer message of the same state came before the handler had it: see [`Context::conflated`](crate::Context::conflated).
+    pub conflated: u64,
     /// Dropped, by policy or because a worker failed.
     pub shed: u64,
-    /// In a lane, not yet finished.
+    /// In a lane, or kept to be conflated; not yet finished.
     pub in_flight: u64,
     /// Found in the spill log at the start, what was lost of it included.
     pub recovered: u64,
@@ -136,6 +140,8 @@ pub struct PriorityLedger {
     pub processed_live: u64,
     /// Written to the spill log.
     pub spilled: u64,
+    /// Left out for a newer one.
+    pub conflated: u64,
     /// Dropped.
     pub shed: u64,
     /// Read back from the spill log and handed to the handler; what an earlier process had left in it included.
@@ -146,18 +152,19 @@ pub struct PriorityLedger {
 type Figure = (&'static str, fn(&Ledger) -> u64, fn(&PriorityLedger) -> u64);
 
 impl PriorityLedger {
-    pub(crate) const FIGURES: [Figure; 6] = [
+    pub(crate) const FIGURES: [Figure; 7] = [
         ("refused", |ledger| ledger.refused, |part| part.refused),
         ("full", |ledger| ledger.full, |part| part.full),
         ("processed_live", |ledger| ledger.processed_live, |part| part.processed_live),
         ("spilled", |ledger| ledger.spilled, |part| part.spilled),
+        ("conflated", |ledger| ledger.conflated, |part| part.conflated),
         ("shed", |ledger| ledger.shed, |part| part.shed),
         ("replayed", |ledger| ledger.replayed, |part| part.replayed),
     ];
 
     /// All that was offered and is not in a lane.
     pub fn offered(&self) -> u64 {
-        self.refused + self.full + self.processed_live + self.spilled + self.shed
+        self.refused + self.full + self.processed_live + self.spilled + self.conflated + self.shed
     }
 
     /// All that a handler got.
@@ -182,9 +189,11 @@ pub struct WorkerLedger {
     pub enriched: u64,
     /// Written to the spill log.
     pub spilled: u64,
+    /// Left out for a newer one.
+    pub conflated: u64,
     /// Dropped.
     pub shed: u64,
-    /// In a lane, not yet finished.
+    /// In a lane, or kept to be conflated, not yet finished.
     pub in_flight: u64,
     /// Found in the worker's spill log at the start, what was lost of it included.
     pub recovered: u64,
@@ -210,7 +219,7 @@ fn total(counts: &PriorityTallies) -> u64 {
 impl WorkerLedger {
     fn of(worker: &WorkerCounters, lanes: &[Arc<LaneCounters>]) -> Self {
         let sum = |pick: fn(&LaneCounters) -> u64| lanes.iter().map(|lane| pick(lane)).sum();
-        let in_flight = sum(LaneCounters::in_flight);
+        let in_flight = sum(LaneCounters::in_flight) + worker.held.get();
         let shed_by = ShedCounts::of(&worker.shed);
         Self {
             accepted: sum(|lane| lane.sent.published.load(Ordering::Acquire)),
@@ -219,6 +228,7 @@ impl WorkerLedger {
             processed_live: total(&worker.processed),
             enriched: worker.enriched.get(),
             spilled: worker.spilled.get(),
+            conflated: total(&worker.conflated),
             shed: shed_by.total(),
             in_flight,
             recovered: worker.recovered.get(),
@@ -233,7 +243,7 @@ impl WorkerLedger {
 
     /// What this worker's messages ended as.
     fn accounted(&self) -> u64 {
-        self.processed_live + self.spilled + self.shed + self.in_flight
+        self.processed_live + self.spilled + self.conflated + self.shed + self.in_flight
     }
 
     /// What those in its spill log ended as.
@@ -274,9 +284,9 @@ impl Ledger {
         };
         check("offered = accepted + refused + full", self.offered, self.accepted + self.refused + self.full)?;
         check(
-            "accepted = processed_live + spilled + shed + in_flight",
+            "accepted = processed_live + spilled + conflated + shed + in_flight",
             self.accepted,
-            self.processed_live + self.spilled + self.shed + self.in_flight,
+            self.processed_live + self.spilled + self.conflated + self.shed + self.in_flight,
         )?;
         check(
             "spilled + recovered = replayed + spill_pending + spill_lost",
@@ -288,7 +298,7 @@ impl Ledger {
             check(&format!("{name} = the sum over priorities"), total(self), sum)?;
         }
         for (i, worker) in self.workers.iter().enumerate() {
-            let identity = format!("worker {i}: accepted = processed_live + spilled + shed + in_flight");
+            let identity = format!("worker {i}: accepted = processed_live + spilled + conflated + shed + in_flight");
             check(&identity, worker.accepted, worker.accounted())?;
             let identity = format!("worker {i}: spilled + recovered = replayed + spill_pending + spill_lost");
             check(&identity, worker.spilled + worker.recovered, worker.spill_accounted())?;

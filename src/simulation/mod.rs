@@ -12,6 +12,7 @@
 //! 2. the workers take them off the lane in order, as many as they have time for: each costs what its verdict costs. A message whose
 //!    priority has messages in the spill log goes behind those, as a symbol's do in a pipeline. Below AGGRESSIVE what was spilled is
 //!    replayed, oldest first: between live messages by the same rule as in a pipeline, and alone where the lane is empty;
+//!    What tells a state, and is to be conflated, takes the place of what waits of the same state, and is handed on where the lane is empty;
 //! 3. lag and memory are sampled, and the manager decides the level of the next step.
 //!
 //! Messages are counts, by priority and step of arrival, not single ones: so ten million a second cost no more than ten thousand. What that
@@ -74,6 +75,10 @@ pub struct Simulation {
     steps: u64,
     lane: Queue,
     spilled: Queue,
+    /// What is kept to be conflated: of each state one.
+    held: Queue,
+    /// Parts of messages that tell a state.
+    state_parts: [f64; 4],
     /// Parts of messages that were offered and are not whole ones yet.
     offered_parts: [f64; 4],
     /// Nanoseconds of work that the workers have and could not use, for want of a message so cheap.
@@ -117,10 +122,18 @@ impl Simulation {
         Ok(Self {
             model,
             manager,
-            policy: Policy { level: DegradationLevel::Normal, observed: None, epoch: 0, table: verdicts },
+            policy: Policy {
+                level: DegradationLevel::Normal,
+                observed: None,
+                epoch: 0,
+                table: verdicts,
+                conflates: verdicts.conflates(),
+            },
             steps: 0,
             lane: Queue::default(),
             spilled: Queue::default(),
+            held: Queue::default(),
+            state_parts: [0.0; 4],
             offered_parts: [0.0; 4],
             credit: 0.0,
             memory_pct: model.memory_pct(0),
@@ -162,7 +175,7 @@ impl Simulation {
 
     /// Lag, in messages.
     pub fn lag(&self) -> u64 {
-        self.lane.len()
+        self.lane.len() + self.held.len()
     }
 
     /// Where every message is. It has no workers of its own.
@@ -234,6 +247,7 @@ impl Simulation {
             time -= self.replay((replays as f64 * share) as u64, conditions);
         }
         if self.lane.is_empty() {
+            time -= self.hand_on(time, conditions);
             if replays_at(self.policy.level) {
                 let affordable = (time.max(0.0) / self.replay_cost(conditions)) as u64;
                 self.replay(affordable, conditions);
@@ -245,27 +259,34 @@ impl Simulation {
     }
 
     /// What becomes of a message of each priority now.
-    fn verdicts(&self, conditions: &Conditions) -> [Outcome; 4] {
+    fn verdicts(&self, conditions: &Conditions) -> [Fate; 4] {
         let waiting = self.spilled.counts();
-        std::array::from_fn(|i| match self.policy.row()[i] {
+        let rest: [Outcome; 4] = std::array::from_fn(|i| match self.policy.row()[i].otherwise() {
             Verdict::Shed => Outcome::Shed(ShedReason::at(self.policy.level)),
             Verdict::Process if waiting[i] == 0 => Outcome::Process,
-            Verdict::Process | Verdict::Spill => match self.model.spill {
+            _ => match self.model.spill {
                 None => Outcome::Shed(ShedReason::at(self.policy.level)),
                 Some(spill) if conditions.disk_full || self.spilled.len() >= spill.capacity => {
                     Outcome::Shed(ShedReason::SpillFull)
                 }
                 Some(_) => Outcome::Spill,
             },
+        });
+        std::array::from_fn(|i| {
+            let verdict = self.policy.row()[i];
+            let is_behind = verdict == Verdict::Process && self.policy.conflates && waiting[i] > 0;
+            Fate { states: if verdict.conflates() || is_behind { self.model.states[i] } else { 0.0 }, rest: rest[i] }
         })
     }
 
     /// How many messages a worker replays while it works on these: see `worker::overflow`.
-    fn replays_for(&self, live: &Cohort, verdicts: &[Outcome; 4]) -> u64 {
+    fn replays_for(&self, live: &Cohort, verdicts: &[Fate; 4]) -> u64 {
         if self.spilled.is_empty() || !replays_at(self.policy.level) {
             return 0;
         }
-        let spilled: u64 = (0..4).filter(|&i| verdicts[i] == Outcome::Spill).map(|i| live.counts[i]).sum();
+        let spills = |i: &usize| verdicts[*i].rest == Outcome::Spill;
+        let rest = |i: usize| (live.counts[i] as f64 * (1.0 - verdicts[i].states)) as u64;
+        let spilled: u64 = (0..4).filter(spills).map(rest).sum();
         let share = self.model.replay_share;
         let allowed = (live.total() - spilled) as f64 * (share / (1.0 - share));
         let catch_up = spilled as f64 + live.total() as f64 * (CATCH_UP as f64 / CHUNK as f64);
@@ -273,12 +294,15 @@ impl Simulation {
     }
 
     /// Nanoseconds.
-    fn live_cost(&self, cohort: &Cohort, verdicts: &[Outcome; 4], conditions: &Conditions) -> f64 {
+    fn live_cost(&self, cohort: &Cohort, verdicts: &[Fate; 4], conditions: &Conditions) -> f64 {
         let model = &self.model;
-        let one = |i: usize| match verdicts[i] {
-            Outcome::Process => self.handler_cost(conditions),
-            Outcome::Spill => model.spill_ns,
-            Outcome::Shed(_) => model.shed_ns,
+        let one = |i: usize| {
+            let rest = match verdicts[i].rest {
+                Outcome::Process => self.handler_cost(conditions),
+                Outcome::Spill => model.spill_ns,
+                Outcome::Shed(_) => model.shed_ns,
+            };
+            verdicts[i].states * model.conflate_ns + (1.0 - verdicts[i].states) * rest
         };
         (0..4).map(|i| cohort.counts[i] as f64 * one(i)).sum()
     }
@@ -292,15 +316,16 @@ impl Simulation {
         self.handler_cost(conditions) + self.model.replay_ns
     }
 
-    fn finish(&mut self, taken: &Cohort, verdicts: &[Outcome; 4]) {
+    fn finish(&mut self, taken: &Cohort, verdicts: &[Fate; 4]) {
         let age = self.model.sample_interval.saturating_mul((self.steps - taken.step) as u32);
         for priority in MessagePriority::ALL {
-            let (i, count) = (priority.index(), taken.counts[priority.index()]);
+            let i = priority.index();
+            let count = taken.counts[i] - self.conflate(i, taken, verdicts[i].states);
             if count == 0 {
                 continue;
             }
             let part = &mut self.ledger.by_priority[i];
-            match verdicts[i] {
+            match verdicts[i].rest {
                 Outcome::Process => {
                     part.processed_live += count;
                     self.ledger.processed_live += count;
@@ -322,6 +347,48 @@ impl Simulation {
         }
     }
 
+    /// Keeps this share of a priority's messages, one of each state, and leaves out the others; returns how many that were.
+    fn conflate(&mut self, i: usize, taken: &Cohort, share: f64) -> u64 {
+        if share == 0.0 {
+            return 0;
+        }
+        self.state_parts[i] += taken.counts[i] as f64 * share;
+        let count = (self.state_parts[i] as u64).min(taken.counts[i]);
+        self.state_parts[i] -= count as f64;
+        // So many states of those that do not wait yet are met, if all are equally likely.
+        let keys = self.model.keys[i].max(1) as f64;
+        let free = (keys - self.held.counts()[i] as f64).max(0.0);
+        let fresh = ((free * (1.0 - (-(count as f64) / keys).exp())).round() as u64).min(count);
+        let mut counts = [0; 4];
+        counts[i] = fresh;
+        self.held.push(Cohort { step: taken.step, counts });
+        self.ledger.conflated += count - fresh;
+        self.ledger.by_priority[i].conflated += count - fresh;
+        count
+    }
+
+    /// Hands on what is kept, for so many nanoseconds; returns how many it took.
+    fn hand_on(&mut self, time: f64, conditions: &Conditions) -> f64 {
+        let cost = self.handler_cost(conditions);
+        let (mut count, mut handed_on) = ((time.max(0.0) / cost) as u64, 0);
+        while count > 0 {
+            let Some(front) = self.held.front().copied() else { break };
+            let taken = front.first(count);
+            self.held.take(&taken);
+            let place = self.model.sample_interval.saturating_mul((self.steps - taken.step) as u32).as_nanos() as u64;
+            for (i, count) in taken.counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                // What is in the place came last, and so not longer ago than a state takes to change.
+                let rate = conditions.offered_per_second[i] * self.model.states[i];
+                let change = self.model.keys[i] as f64 / rate.max(1e-9) * 1e9;
+                self.latency[i].record(place.min(change as u64), count);
+            }
+            self.by_priority(&taken, |part, count| part.processed_live += count);
+            (count, handed_on) = (count - taken.total(), handed_on + taken.total());
+        }
+        self.ledger.processed_live += handed_on;
+        handed_on as f64 * cost
+    }
+
     /// Replays so many, oldest first; returns the nanoseconds that it took.
     fn replay(&mut self, mut count: u64, conditions: &Conditions) -> f64 {
         let mut replayed = 0;
@@ -338,13 +405,12 @@ impl Simulation {
 
     /// Lag and memory in, level out.
     fn sample(&mut self, conditions: &Conditions) -> Step {
-        (self.ledger.in_flight, self.ledger.spill_pending) = (self.lane.len(), self.spilled.len());
-        let (at, lag) = (self.now(), self.lane.len());
+        (self.ledger.in_flight, self.ledger.spill_pending) = (self.lag(), self.spilled.len());
+        let (at, lag) = (self.now(), self.lag());
         self.memory_pct = self.model.memory_pct(lag) + conditions.memory_pct;
         let level = self.manager.check_and_degrade(at, lag, self.memory_pct);
         if level != self.policy.level {
-            let Policy { observed, epoch, table, .. } = self.policy;
-            self.policy = Policy { level, observed, epoch: epoch + 1, table };
+            self.policy = Policy { level, epoch: self.policy.epoch + 1, ..self.policy };
         }
         self.timeline.add(at, &self.manager);
         let age = self.lane.front().map_or(0, |front| self.steps - front.step);
@@ -357,6 +423,13 @@ impl Simulation {
             age: self.model.sample_interval.saturating_mul(age as u32),
         }
     }
+}
+
+/// What becomes of a priority's messages: this share is conflated, and the rest has an outcome.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    states: f64,
+    rest: Outcome,
 }
 
 /// What becomes of a message.

@@ -22,6 +22,12 @@ pub struct Model {
     pub replay_ns: f64,
     /// What it takes to shed a message.
     pub shed_ns: f64,
+    /// What it takes to keep a message that is conflated.
+    pub conflate_ns: f64,
+    /// Of each priority, the share of messages that tell a [state](crate::Message::conflation_class), such as quotes: 0 to 1.
+    pub states: [f64; 4],
+    /// Of each priority, how many states there are: symbols, as a rule.
+    pub keys: [u64; 4],
     /// Messages that the lane holds.
     pub lane_capacity: u64,
     /// How much of a busy worker's work replay may be, above 0 and below 1.
@@ -52,6 +58,9 @@ impl Default for Model {
             spill_ns: 200.0,
             replay_ns: 200.0,
             shed_ns: 20.0,
+            conflate_ns: 20.0,
+            states: [0.0; 4],
+            keys: [20, 40, 2_000, 0],
             lane_capacity: 5_250_000,
             replay_share: 0.5,
             spill: Some(SpillModel { capacity: u64::MAX }),
@@ -125,10 +134,14 @@ impl Model {
             ("spill_ns", self.spill_ns),
             ("replay_ns", self.replay_ns),
             ("shed_ns", self.shed_ns),
+            ("conflate_ns", self.conflate_ns),
             ("memory_base_pct", self.memory_base_pct),
             ("memory_pct_per_million", self.memory_pct_per_million),
         ] {
             check(field, value, cost(value), "0 or more")?;
+        }
+        for share in self.states {
+            check("states", share, (0.0..=1.0).contains(&share), "a share from 0 to 1")?;
         }
         let share = self.replay_share;
         check("replay_share", share, share > 0.0 && share < 1.0, "more than 0 and less than 1")?;

@@ -64,6 +64,7 @@ pub(super) type SteeringCounts = [u64; 3];
 pub(super) struct Steering {
     observing: Gauge,
     would_shed: Vec<(Tier, ShedReason, Counter)>,
+    would_conflate: Counter,
     would_spill: Counter,
     would_refuse: Counter,
     pinned: Gauge,
@@ -86,6 +87,7 @@ impl Steering {
         Self {
             observing: make.gauge(names::OBSERVING, []),
             would_shed: would_shed.collect(),
+            would_conflate: make.counter(names::OBSERVED_CONFLATED, []),
             would_spill: make.counter(names::OBSERVED_SPILLED, []),
             would_refuse: make.counter(names::OBSERVED_REFUSED, []),
             pinned: make.gauge(names::PINNED, []),
@@ -111,6 +113,7 @@ impl Steering {
             counter.absolute(observed.shed_by.get(*tier, *reason));
         }
         self.observing.set(flag(sample.observing));
+        self.would_conflate.absolute(observed.conflated);
         self.would_spill.absolute(observed.spilled);
         self.would_refuse.absolute(observed.refused);
         self.pinned.set(flag(manager.pinned().is_some()));

@@ -185,7 +185,9 @@ pub(crate) struct Exporter {
     full: Counter,
     processed: Vec<(MessagePriority, Counter)>,
     /// By priority, then by [`PriorityLedger::FIGURES`].
-    by_priority: [[Counter; 6]; 4],
+    by_priority: [[Counter; 7]; 4],
+    conflated: Counter,
+    held: Gauge,
     in_flight: Gauge,
     gaps: Counter,
     spill: SpillExporter,
@@ -295,6 +297,8 @@ impl Exporter {
             full: make.counter(names::FULL, []),
             processed: processed.into(),
             by_priority,
+            conflated: make.counter(names::CONFLATED, []),
+            held: make.gauge(names::HELD, []),
             in_flight: make.gauge(names::IN_FLIGHT, []),
             gaps: make.counter(names::GAPS, []),
             spill: SpillExporter::new(&make, counters.workers.len(), spill_budget_bytes),
@@ -350,6 +354,8 @@ impl Exporter {
                 counter.absolute(pick(part));
             }
         }
+        self.conflated.absolute(ledger.conflated);
+        self.held.set(counters.held() as f64);
         self.in_flight.set(ledger.in_flight as f64);
         self.gaps.absolute(ledger.workers.iter().map(|w| w.gaps).sum());
         self.spill.export(counters, &ledger);

@@ -22,6 +22,12 @@ pub(super) const BY_PRIORITY: (&str, &str) = (
     "k2_messages_by_priority_total",
     "What became of messages, by priority; a replayed one was spilled before, every other has one outcome",
 );
+pub(super) const CONFLATED: (&str, &str) = (
+    "k2_messages_conflated_total",
+    "Messages left out, since a newer one of the same state came before the handler had them",
+);
+pub(super) const HELD: (&str, &str) =
+    ("k2_messages_held", "Messages off their lanes that wait for the handler, or for a newer one of the same state");
 pub(super) const IN_FLIGHT: (&str, &str) = ("k2_messages_in_flight", "Messages in lanes, not yet finished");
 pub(super) const GAPS: (&str, &str) =
     ("k2_symbol_gaps_total", "Holes in a symbol's stream that were announced to a handler");
@@ -169,6 +175,8 @@ pub(super) const OBSERVING: (&str, &str) = (
 );
 pub(super) const OBSERVED_SHED: (&str, &str) =
     ("k2_observed_shed_total", "Messages that would have been shed, were this no dry run");
+pub(super) const OBSERVED_CONFLATED: (&str, &str) =
+    ("k2_observed_conflated_total", "Messages that would have been conflated, were this no dry run");
 pub(super) const OBSERVED_SPILLED: (&str, &str) =
     ("k2_observed_spilled_total", "Messages that would have been spilled, were this no dry run");
 pub(super) const OBSERVED_REFUSED: (&str, &str) =

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::{
-    Area, DIM, Drawn, Ink, LINE, PROCESSED, REFUSED, REPLAYED, SHED, SPILLED, Size, axis_text, clock, short,
+    Area, CONFLATED, DIM, Drawn, Ink, LINE, PROCESSED, REFUSED, REPLAYED, SHED, SPILLED, Size, axis_text, clock, short,
     time_labels,
 };
 
@@ -11,6 +11,7 @@ use super::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) processed: f64,
+    pub(crate) conflated: f64,
     pub(crate) spilled: f64,
     pub(crate) shed: f64,
     /// And those that found a full lane.
@@ -22,8 +23,9 @@ pub(crate) struct Rates {
 type Layer = (Ink, fn(&Rates) -> f64);
 
 /// What is stacked, from below.
-const LAYERS: [Layer; 4] = [
+const LAYERS: [Layer; 5] = [
     (PROCESSED, |rates| rates.processed),
+    (CONFLATED, |rates| rates.conflated),
     (SPILLED, |rates| rates.spilled),
     (SHED, |rates| rates.shed),
     (REFUSED, |rates| rates.refused),
@@ -117,14 +119,15 @@ mod tests {
         let colours = |rates: Rates| {
             let picture = svg(size, "flow", |area| flow(area, size, 2.0, &[(1.0, rates), (2.0, Rates::default())]));
             let has = |ink: Ink| picture.contains(&ink.css());
-            [PROCESSED, SPILLED, SHED, REFUSED, REPLAYED].map(has)
+            [PROCESSED, CONFLATED, SPILLED, SHED, REFUSED, REPLAYED].map(has)
         };
         let none = Rates::default();
-        assert_eq!(colours(Rates { processed: 1.0, ..none }), [true, false, false, false, false]);
-        assert_eq!(colours(Rates { spilled: 1.0, ..none }), [false, true, false, false, false]);
-        assert_eq!(colours(Rates { shed: 1.0, ..none }), [false, false, true, false, false]);
-        assert_eq!(colours(Rates { refused: 1.0, ..none }), [false, false, false, true, false]);
-        assert_eq!(colours(Rates { replayed: 1.0, ..none }), [false, false, false, false, true]);
+        assert_eq!(colours(Rates { processed: 1.0, ..none }), [true, false, false, false, false, false]);
+        assert_eq!(colours(Rates { conflated: 1.0, ..none }), [false, true, false, false, false, false]);
+        assert_eq!(colours(Rates { spilled: 1.0, ..none }), [false, false, true, false, false, false]);
+        assert_eq!(colours(Rates { shed: 1.0, ..none }), [false, false, false, true, false, false]);
+        assert_eq!(colours(Rates { refused: 1.0, ..none }), [false, false, false, false, true, false]);
+        assert_eq!(colours(Rates { replayed: 1.0, ..none }), [false, false, false, false, false, true]);
     }
 
     #[test]

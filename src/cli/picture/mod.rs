@@ -48,6 +48,7 @@ inks! {
     SPILLED = 11 "spilled" "#e69f00" "#ffc247";
     SHED = 12 "shed" "#c4500a" "#e8672a";
     REFUSED = 13 "refused" "#9aa3ae" "#6b7480";
+    CONFLATED = 15 "conflated" "#5a4fcf" "#a9a1ff";
     BACK = 14 "card" "#ffffff" "#1a202a";
 }
 

@@ -47,6 +47,7 @@ pub(super) fn flows(recording: &Recording) -> String {
                 let rate = |old: u64, new: u64| new.saturating_sub(old) as f64 / seconds;
                 let rates = Rates {
                     processed: rate(old.processed_live, new.processed_live),
+                    conflated: rate(old.conflated, new.conflated),
                     spilled: rate(old.spilled, new.spilled),
                     shed: rate(old.shed, new.shed),
                     refused: rate(old.refused + old.full, new.refused + new.full),

@@ -48,10 +48,18 @@ fn table<T: Display>(id: &str, head: &[&str], rows: impl IntoIterator<Item = Vec
 }
 
 pub(super) fn priorities(ledger: &Ledger) -> String {
-    let head = ["", "offered", "processed live", "spilled", "replayed", "shed", "refused", "full", "kept"];
+    let head = ["", "offered", "processed live", "conflated", "spilled", "replayed", "shed", "refused", "full", "kept"];
     let rows = MessagePriority::ALL.into_iter().zip(&ledger.by_priority).map(|(priority, part)| {
-        let counts =
-            [part.offered(), part.processed_live, part.spilled, part.replayed, part.shed, part.refused, part.full];
+        let counts = [
+            part.offered(),
+            part.processed_live,
+            part.conflated,
+            part.spilled,
+            part.replayed,
+            part.shed,
+            part.refused,
+            part.full,
+        ];
         let mut row = vec![priority.name().to_owned()];
         row.extend(counts.map(grouped));
         row.push(kept(part));
@@ -89,6 +97,7 @@ pub(super) fn ledger(ledger: &Ledger) -> String {
         row("full", ledger.full),
         row("accepted", ledger.accepted),
         row("processed live", ledger.processed_live),
+        row("conflated", ledger.conflated),
         row("spilled", ledger.spilled),
         row("shed", ledger.shed),
     ];

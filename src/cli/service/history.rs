@@ -18,10 +18,10 @@ pub(crate) struct History {
 }
 
 /// In the order of [`COLUMNS`].
-type Row = [f64; 13];
+type Row = [f64; 14];
 
 /// What rows are made of; counts since the start.
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "unix_ms",
     "level",
     "lag",
@@ -35,13 +35,14 @@ const COLUMNS: [&str; 13] = [
     "replayed",
     "refused",
     "spill_pending",
+    "conflated",
 ];
 
 /// The answer of `/history.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct HistoryAnswer {
     interval_seconds: u64,
-    columns: [&'static str; 13],
+    columns: [&'static str; 14],
     /// `null` for what is not known.
     rows: Vec<Vec<Option<f64>>>,
 }
@@ -76,6 +77,7 @@ impl History {
             ledger.replayed as f64,
             ledger.refused as f64,
             ledger.spill_pending as f64,
+            ledger.conflated as f64,
         ]);
     }
 

@@ -20,6 +20,9 @@ pub(crate) struct ModelFlags {
     /// Worker threads [default: as configured, or 1]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroU64>,
+    /// Of each priority, this share of messages are quotes, and may be conflated, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    quotes: f64,
     /// Without a spill log: what would be spilled is shed
     #[arg(long)]
     no_spill: bool,
@@ -43,9 +46,15 @@ impl ModelFlags {
             // As the pipeline has it: that, and a twentieth more.
             lane_capacity: lane_capacity.unwrap_or(break_lag.saturating_add(break_lag / 20).saturating_add(1)),
             replay_share: config.spill.as_ref().and_then(|spill| spill.replay_share).unwrap_or(default.replay_share),
+            states: [self.quotes / 100.0, self.quotes / 100.0, self.quotes / 100.0, 0.0],
             spill: (!self.no_spill).then_some(SpillModel { capacity: u64::MAX }),
             sample_interval: config.pipeline.sample_interval().max(Duration::from_micros(100)),
             ..default
         }
     }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "give a number from 0 to 100".to_owned())
 }

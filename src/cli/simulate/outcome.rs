@@ -13,6 +13,8 @@ use crate::cli::summary::{duration, grouped};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Shares {
     pub(crate) processed: f64,
+    /// Conflated; of a trace, where it is not known which messages tell a state, all that may be.
+    pub(crate) conflated: f64,
     pub(crate) spilled: f64,
     pub(crate) shed: f64,
     pub(crate) refused: f64,
@@ -67,7 +69,7 @@ pub(crate) fn of_trace(
     mut each: impl FnMut(DegradationLevel),
 ) -> Outcome {
     let mut timeline = Timeline::default();
-    let mut sums = [[0.0; 4]; 4];
+    let mut sums = [[0.0; 5]; 4];
     let (mut agreed, mut known, mut peak_lag) = (0, 0, 0);
     let ends = trace.points.iter().skip(1).map(|next| (next.at, next.offered)).chain([(trace.length(), None)]);
     for (point, (end, offered)) in trace.points.iter().zip(ends) {
@@ -84,18 +86,19 @@ pub(crate) fn of_trace(
             // Where it is not known how many there were, each moment counts the same.
             let weight = offered.map_or(1.0, |rates| rates[priority.index()]) * seconds;
             let outcome = match (level, verdicts.verdict(level, priority)) {
-                (DegradationLevel::CircuitBreak, _) => 3,
+                (DegradationLevel::CircuitBreak, _) => 4,
                 (_, Verdict::Process) => 0,
-                (_, Verdict::Spill) => 1,
-                (_, Verdict::Shed) => 2,
+                (_, Verdict::Spill) => 2,
+                (_, Verdict::Shed) => 3,
+                (_, Verdict::Conflate | Verdict::ConflateElseSpill | Verdict::ConflateElseShed) => 1,
             };
             sums[priority.index()][outcome] += weight;
         }
     }
     let shares = sums.map(|sums| {
         let all = sums.iter().sum::<f64>();
-        let [processed, spilled, shed, refused] = sums.map(|sum| if all > 0.0 { sum / all } else { 0.0 });
-        Shares { processed, spilled, shed, refused }
+        let [processed, conflated, spilled, shed, refused] = sums.map(|sum| if all > 0.0 { sum / all } else { 0.0 });
+        Shares { processed, conflated, spilled, shed, refused }
     });
     let agrees = (known > 0).then_some((agreed, known));
     let is_weighted = trace.points.iter().any(|point| point.offered.is_some());
@@ -109,6 +112,7 @@ pub(crate) fn of_simulation(name: String, simulation: &Simulation, peak_lag: u64
         let share = |count: u64| count as f64 / part.offered().max(1) as f64;
         Shares {
             processed: share(part.processed_live),
+            conflated: share(part.conflated),
             spilled: share(part.spilled),
             shed: share(part.shed),
             refused: share(part.refused + part.full),
@@ -162,6 +166,9 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     for priority in MessagePriority::ALL {
         let of = |outcome: &Outcome| outcome.shares[priority.index()];
         row(&format!("{} processed", priority.name()), &|outcome| share(of(outcome).processed));
+        if outcomes.iter().any(|outcome| of(outcome).conflated > 0.0) {
+            row("         conflated", &|outcome| share(of(outcome).conflated));
+        }
         row("         spilled", &|outcome| share(of(outcome).spilled));
         row("         shed", &|outcome| share(of(outcome).shed));
         row("         refused", &|outcome| share(of(outcome).refused));

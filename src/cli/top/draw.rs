@@ -18,7 +18,7 @@ use crate::cli::summary::{bytes, grouped};
 /// Rows of the parts that do not depend on anything.
 const BANNER: u16 = 5;
 const SIGNALS: u16 = 4;
-const RATES: u16 = 8;
+const RATES: u16 = 9;
 
 /// The colours of the five levels, which everything that is about a level has; told apart by lightness, too.
 pub(in crate::cli) const COLOURS: [Color; 5] =
@@ -139,6 +139,7 @@ fn rate_table(screen: &Screen, status: &Status, area: Rect, buffer: &mut Buffer)
         ("shed, tier 1", rates.shed[0], totals.shed_by_tier[0]),
         ("shed, tier 2", rates.shed[1], totals.shed_by_tier[1]),
         ("shed, tier 3", rates.shed[2], totals.shed_by_tier[2]),
+        ("conflated", rates.conflated, totals.conflated),
         ("spilled", rates.spilled, totals.spilled),
         ("refused", rates.refused, totals.refused),
     ];

@@ -3,7 +3,8 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::degradation::DegradationLevel;
 
-const CONTEXT: Context = Context { level: DegradationLevel::Normal, worker: 0, enriched: false, replayed: false };
+const CONTEXT: Context =
+    Context { level: DegradationLevel::Normal, worker: 0, enriched: false, replayed: false, conflated: 0 };
 const NOTHING: (Price, u64) = (Price::ZERO, 0);
 
 type Tell = Box<dyn FnMut(&Bbo) + Send>;
