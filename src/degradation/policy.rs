@@ -9,16 +9,16 @@ use crate::symbols::MessagePriority;
 pub enum Verdict {
     /// The handler gets it.
     Process,
+    /// It goes to the spill log, to be replayed later; where there is none, it is shed.
+    Spill,
+    /// It is dropped and counted.
+    Shed,
     /// Only the newest of its kind is kept for the handler, where it tells a [state](crate::Message::conflation_class); all others are processed.
     Conflate,
     /// As [`Conflate`](Self::Conflate), and all others are spilled.
     ConflateElseSpill,
     /// As [`Conflate`](Self::Conflate), and all others are shed.
     ConflateElseShed,
-    /// It goes to the spill log, to be replayed later; where there is none, it is shed.
-    Spill,
-    /// It is dropped and counted.
-    Shed,
 }
 
 impl Verdict {

@@ -333,11 +333,6 @@ pub struct Chunk<'a, M> {
 }
 
 impl<M: Copy + Send> Receiver<M> {
-    /// How many messages are finished.
-    pub(crate) fn finished(&self) -> u64 {
-        self.taken
-    }
-
     /// What others see of the lane.
     pub(crate) fn counters(&self) -> &Arc<LaneCounters> {
         &self.shared.counters

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::conflation::{Conflation, Held};
-use super::overflow::{Overflow, Spilled};
+use super::overflow::Overflow;
 use super::tally::{self, ChunkTally};
 use super::{Doing, Progress, replays_at, shed_by_failure};
 use crate::degradation::published::{PolicyReader, Published};
@@ -39,13 +39,7 @@ pub(super) struct Desk<'a, M: Message> {
 const SAMPLED: u64 = 32;
 
 impl<M: Message> Desk<'_, M> {
-    pub(super) fn process<H: Handler<M>>(
-        &mut self,
-        handler: &mut H,
-        chunk: Chunk<'_, M>,
-        woke: bool,
-        origin: (usize, u64),
-    ) {
+    pub(super) fn process<H: Handler<M>>(&mut self, handler: &mut H, chunk: Chunk<'_, M>, woke: bool) {
         if let Some(missed) = chunk.feed_gap {
             handler.on_feed_gap(missed);
         }
@@ -63,9 +57,9 @@ impl<M: Message> Desk<'_, M> {
         let sampled = chunk.begins_block || woke;
         let last = sampled.then(|| chunk.messages.last().copied()).flatten();
         if context.enriched {
-            self.decide::<H, true>(handler, chunk, &policy, &context, origin);
+            self.decide::<H, true>(handler, chunk, &policy, &context);
         } else {
-            self.decide::<H, false>(handler, chunk, &policy, &context, origin);
+            self.decide::<H, false>(handler, chunk, &policy, &context);
         }
         self.overflow.settle(self.counters);
         if let Some(message) = last {
@@ -81,7 +75,6 @@ impl<M: Message> Desk<'_, M> {
         chunk: Chunk<'_, M>,
         policy: &Policy,
         context: &Context,
-        origin: (usize, u64),
     ) {
         self.overflow.begin(chunk.messages.len());
         let reason = ShedReason::at(policy.level);
@@ -99,10 +92,10 @@ impl<M: Message> Desk<'_, M> {
             if !self.conflation.is_prepared() {
                 self.conflation.prepare(self.symbols.capacity() + 1);
             }
-            self.decide_each::<H, ENRICH, true>(handler, chunk, policy, context, tally, origin);
+            self.decide_each::<H, ENRICH, true>(handler, chunk, policy, context, tally);
             self.settle_held();
         } else {
-            self.decide_each::<H, ENRICH, false>(handler, chunk, policy, context, tally, origin);
+            self.decide_each::<H, ENRICH, false>(handler, chunk, policy, context, tally);
         }
     }
 
@@ -180,12 +173,13 @@ impl<M: Message> Desk<'_, M> {
         policy: &Policy,
         context: &Context,
         mut tally: ChunkTally<'_>,
-        (lane, first): (usize, u64),
     ) {
         let row = *policy.row();
         let tiers = self.symbols.tier_table();
+        let (lane, first) = if CONFLATE { self.origin() } else { (0, 0) };
         // Within a chunk messages can begin to wait in the spill log, but not cease to.
         let mut waiting = self.overflow.is_pending();
+        let has_log = self.overflow.exists();
         for (i, message) in chunk.messages.iter_mut().enumerate() {
             let symbol = message.symbol();
             let slot = tiers.slot(symbol);
@@ -214,22 +208,18 @@ impl<M: Message> Desk<'_, M> {
                 // Behind what was spilled.
                 verdict = Verdict::Spill;
             }
-            if verdict == Verdict::Spill {
-                match self.overflow.spill(message, slot, &mut self.holes) {
-                    Spilled::Yes => {
-                        (waiting, tally.others) = (true, tally.others + 1);
-                        self.counters.spilled_by_priority[priority].add(1);
-                    }
-                    Spilled::NoRoom => {
-                        self.counters.shed_one(self.symbols.tier(symbol), priority, ShedReason::SpillFull);
-                        tally.others += 1;
-                    }
-                    // The reference's rule.
-                    Spilled::NoLog => tally.shed(tiers.tier_number(slot), priority),
+            if verdict == Verdict::Spill && has_log {
+                if self.overflow.spill(message, slot, &mut self.holes) {
+                    waiting = true;
+                    self.counters.spilled_by_priority[priority].add(1);
+                } else {
+                    self.counters.shed_one(self.symbols.tier(symbol), priority, ShedReason::SpillFull);
                 }
+                tally.others += 1;
                 continue;
             }
-            if verdict == Verdict::Shed {
+            // Without a log what would be spilled is shed: the reference's rule.
+            if verdict != Verdict::Process {
                 self.holes.add(slot, 1);
                 tally.shed(tiers.tier_number(slot), priority);
                 continue;
@@ -251,6 +241,12 @@ impl<M: Message> Desk<'_, M> {
             handler.process(message, context);
             tally.processed += tally::one(priority);
         }
+    }
+
+    /// The lane of the chunk in hand, and the number there of its first message, from 1.
+    fn origin(&self) -> (usize, u64) {
+        let Doing::Chunk { lane } = self.progress.doing.get() else { return (0, 0) };
+        (lane, self.lanes[lane].finished.load(Ordering::Relaxed) + 1)
     }
 
     /// Hands some of the messages that are kept to the handler, oldest first; returns how many.

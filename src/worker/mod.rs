@@ -137,8 +137,8 @@ enum Doing {
 
 /// What is done with chunks, and between them.
 trait Work<M> {
-    /// A chunk off a lane; it may be empty. `woke`: it ends a wait. `origin`: the lane, and the number there of the chunk's first message, from 1.
-    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool, origin: (usize, u64));
+    /// A chunk off a lane; it may be empty. `woke`: it ends a wait.
+    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool);
 
     /// Hands on some of what is kept, and replays some, after a look at all lanes; returns whether there was any. `is_busy`: there was something in
     /// the lanes. `last`: no more will come off them.
@@ -164,7 +164,6 @@ fn serve<M: Message>(
         for (lane, receiver) in receivers.iter_mut().enumerate() {
             progress.done.set(0);
             progress.doing.set(Doing::Chunk { lane });
-            let origin = (lane, receiver.finished() + 1);
             let Some(chunk) = receiver.front(CHUNK) else { continue };
             let count = chunk.messages.len();
             let woke = count > 0 && handled == 0 && waiter.is_waiting();
@@ -172,7 +171,7 @@ fn serve<M: Message>(
                 counters.idle.store(false, Ordering::Relaxed);
             }
             handled += count;
-            work.chunk(chunk, woke, origin);
+            work.chunk(chunk, woke);
             receiver.finish(count);
         }
         if handled > 0 {
@@ -211,21 +210,21 @@ struct Serving<'a, 'b, M: Message, H> {
 }
 
 impl<M: Message, H: Handler<M>> Work<M> for Serving<'_, '_, M, H> {
-    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool, origin: (usize, u64)) {
-        self.desk.process(self.handler, chunk, woke, origin);
+    fn chunk(&mut self, chunk: Chunk<'_, M>, woke: bool) {
+        self.desk.process(self.handler, chunk, woke);
     }
 
     #[inline]
     fn replay(&mut self, is_busy: bool, last: bool) -> bool {
-        let handed_on = if self.desk.conflation.is_empty() {
-            0
-        } else {
-            // One at least: a lane that is never empty must not hold them back for ever.
-            self.desk.hand_on(self.handler, if is_busy { 1 } else { HAND_ON })
-        };
-        let portion = if handed_on > 0 { handed_on } else { REPLAY };
-        let has_replayed = self.desk.overflow.is_pending() && self.desk.replay(self.handler, portion, last);
-        handed_on > 0 || has_replayed
+        if self.desk.conflation.is_empty() {
+            return self.desk.overflow.is_pending() && self.desk.replay(self.handler, REPLAY, last);
+        }
+        // One at least: a lane that is never empty must not hold them back for ever.
+        let handed_on = self.desk.hand_on(self.handler, if is_busy { 1 } else { HAND_ON });
+        if self.desk.overflow.is_pending() {
+            self.desk.replay(self.handler, handed_on, last);
+        }
+        true
     }
 
     fn can_replay(&self, last: bool) -> bool {
@@ -252,7 +251,7 @@ struct Failed<'a> {
 }
 
 impl<M: Message> Work<M> for Failed<'_> {
-    fn chunk(&mut self, chunk: Chunk<'_, M>, _: bool, _: (usize, u64)) {
+    fn chunk(&mut self, chunk: Chunk<'_, M>, _: bool) {
         for message in chunk.messages.iter() {
             shed_by_failure(message, self.symbols, self.counters);
         }

@@ -11,16 +11,6 @@ use crate::spill::{AtShutdown, Replayed, SpillLog, SpillProgress};
 /// A worker replays so many more messages than it spills meanwhile, so that there is an end to it.
 pub(crate) const CATCH_UP: usize = 32;
 
-/// What became of a message that was to be spilled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spilled {
-    Yes,
-    /// There is a log, and it has no room.
-    NoRoom,
-    /// There is no log.
-    NoLog,
-}
-
 pub(crate) struct Overflow<M: Message> {
     log: Option<SpillLog<M>>,
     at_shutdown: AtShutdown,
@@ -70,19 +60,17 @@ impl<M: Message> Overflow<M> {
         }
     }
 
-    /// Appends a message, and beside it the hole before it. What found no place is a hole itself.
-    #[inline]
-    pub(super) fn spill(&mut self, message: &M, slot: usize, holes: &mut Holes) -> Spilled {
-        let Some(log) = &mut self.log else {
-            holes.add(slot, 1);
-            return Spilled::NoLog;
-        };
+    /// Appends a message to the log, which is there, and beside it the hole before it. What found no place is a hole itself. Returns whether it
+    /// found one.
+    #[inline(never)]
+    pub(super) fn spill(&mut self, message: &M, slot: usize, holes: &mut Holes) -> bool {
+        let Some(log) = &mut self.log else { unreachable!("it was asked for before") };
         let missed = if holes.any() { holes.take(slot) } else { 0 };
-        if log.append(message, missed) {
-            return Spilled::Yes;
+        let has_place = log.append(message, missed);
+        if !has_place {
+            holes.add(slot, missed.saturating_add(1));
         }
-        holes.add(slot, missed.saturating_add(1));
-        Spilled::NoRoom
+        has_place
     }
 
     /// Commits what was appended, and counts it. After each chunk, and when the worker ends or fails.
