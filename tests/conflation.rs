@@ -31,6 +31,8 @@ struct Seen {
     /// Symbol, whether a quote, sequence, how many it took the place of, whether replayed.
     messages: Vec<(SymbolId, bool, u64, u64, bool)>,
     gaps: BTreeMap<SymbolId, u64>,
+    /// Symbol, how many are missing, and how many messages came before that.
+    places: Vec<(SymbolId, u64, usize)>,
     spins: u32,
 }
 
@@ -43,6 +45,7 @@ impl Handler<Tick> for Seen {
 
     fn on_gap(&mut self, symbol: SymbolId, missed: u64) {
         *self.gaps.entry(symbol).or_default() += missed;
+        self.places.push((symbol, missed, self.messages.len()));
     }
 }
 
@@ -250,6 +253,30 @@ fn a_quote_takes_the_place_of_the_one_that_waits_and_goes_before_a_trade_that_ca
 }
 
 #[test]
+fn a_hole_is_told_of_at_its_place_before_what_was_kept_or_after_it() {
+    let lag = ForcedLag::default();
+    let (pipeline, hold, mut feed) = start_held(&lag, DegradationLevel::Aggressive, Mode::Enforce);
+    // Without a spill log trades of tier 3 are shed.
+    let ticks = [
+        trade(TIER_3, 2),
+        quote(TIER_3, 3),
+        trade(TIER_3, 4),
+        trade(TIER_3, 5),
+        quote(TIER_3, 6), // in the place of 3: three are missing before it
+        trade(TIER_3, 7),
+    ];
+    for tick in ticks {
+        assert_eq!(feed.offer(tick), Offer::Accepted);
+    }
+    drop(feed);
+    hold.store(false, Ordering::Release);
+    let finished = pipeline.join().unwrap();
+    let seen = &finished.handlers[0].seen;
+    assert_eq!(seen.messages.iter().map(|m| (m.2, m.3)).collect::<Vec<_>>(), [(1, 0), (6, 1)]);
+    assert_eq!(seen.places, [(TIER_3, 3, 1), (TIER_3, 1, 2)]);
+}
+
+#[test]
 fn what_is_kept_is_in_flight_and_not_settled() {
     let lag = ForcedLag::default();
     let (pipeline, hold, mut feed) = start_held(&lag, DegradationLevel::Graceful, Mode::Enforce);
@@ -305,6 +332,7 @@ fn a_dry_run_counts_what_would_be_conflated_and_conflates_nothing() {
 /// A handler that panics at some of its messages.
 struct Fragile {
     panics: Arc<AtomicU64>,
+    missed: Arc<AtomicU64>,
     seen: u64,
 }
 
@@ -315,6 +343,10 @@ impl Handler<Tick> for Fragile {
             self.panics.fetch_add(1, Ordering::Relaxed);
             panic!("a fragile handler");
         }
+    }
+
+    fn on_gap(&mut self, _: SymbolId, missed: u64) {
+        self.missed.fetch_add(missed, Ordering::Relaxed);
     }
 }
 
@@ -327,8 +359,9 @@ fn a_panic_costs_what_is_in_hand_and_no_more_is_unaccounted_for() {
         let builder = forced_pipeline(&lag)
             .verdicts(VerdictTable::conflate())
             .supervision(Supervision { restarts: restarting, ..Supervision::default() });
-        let told = Arc::clone(&panics);
-        let make = move |_| Fragile { panics: Arc::clone(&told), seen: 0 };
+        let missed = Arc::new(AtomicU64::new(0));
+        let (told, of) = (Arc::clone(&panics), Arc::clone(&missed));
+        let make = move |_| Fragile { panics: Arc::clone(&told), missed: Arc::clone(&of), seen: 0 };
         let mut pipeline: Pipeline<Tick, Fragile> =
             if restarts { builder.start_restarting(make).unwrap() } else { builder.start(make).unwrap() };
         lag.reach(&pipeline, DegradationLevel::Graceful);
@@ -350,6 +383,7 @@ fn a_panic_costs_what_is_in_hand_and_no_more_is_unaccounted_for() {
         assert!(panics >= 1);
         if restarts {
             assert_eq!(ledger.shed, panics, "each panic costs one");
+            assert_eq!(missed.load(Ordering::Relaxed), panics + ledger.full, "and is told of");
         }
         assert_eq!(ledger.accepted, ledger.processed_live + ledger.conflated + ledger.shed);
     }

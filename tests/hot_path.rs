@@ -14,7 +14,7 @@ use counting::{COUNTING, MARKED, counted};
 use plimsoll::spill::SpillConfig;
 use plimsoll::{
     Context, DegradationLevel, Handler, Ingress, LatencySnapshot, Ledger, Offer, Offered, Pipeline, PipelineBuilder,
-    SymbolId, Tick,
+    SymbolId, Tick, TickKind, VerdictTable,
 };
 use support::{ForcedLag, forced_pipeline, reference, trade, wait_until};
 
@@ -53,8 +53,12 @@ impl Handler<Tick> for Marker {
 fn burst() -> [Tick; 500] {
     std::array::from_fn(|i| {
         let symbol = SymbolId::new(i as u32 * 7 % 70); // some are beyond the registry's capacity
-        let make = if i % 5 == 0 { reference } else { trade };
-        Tick { receive_ns: 1, ..make(symbol, i as u64) }
+        let tick = match i % 5 {
+            0 => reference(symbol, i as u64),
+            1 => Tick { kind: TickKind::Quote, ..trade(symbol, i as u64) },
+            _ => trade(symbol, i as u64),
+        };
+        Tick { receive_ns: 1, ..tick }
     })
 }
 
@@ -105,6 +109,11 @@ fn is_quiet(pipeline: &Pipeline<Tick, Marker>) -> bool {
 fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
     let lag = ForcedLag::default();
     check(&lag, forced_pipeline(&lag), |ledger| assert_eq!((ledger.spilled, ledger.replayed), (0, 0)));
+
+    let lag = ForcedLag::default();
+    check(&lag, forced_pipeline(&lag).verdicts(VerdictTable::conflate()), |ledger| {
+        assert!(ledger.conflated >= 20_000, "{ledger:?}");
+    });
 
     let dir = tempfile::tempdir().unwrap();
     let config = SpillConfig { segment_bytes: 1 << 20, free_space_floor_bytes: 0, ..SpillConfig::new(dir.path()) };

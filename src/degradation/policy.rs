@@ -187,3 +187,26 @@ impl Policy {
         !matches!(self.level, DegradationLevel::CircuitBreak)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DegradationLevel::{Aggressive, CircuitBreak, Graceful, Normal, Soft};
+
+    #[test]
+    fn the_preset_that_conflates_is_the_default_but_for_states() {
+        let (default, conflate) = (VerdictTable::default(), VerdictTable::conflate());
+        for level in DegradationLevel::ALL {
+            for priority in MessagePriority::ALL {
+                let (cell, usual) = (conflate.verdict(level, priority), default.verdict(level, priority));
+                assert_eq!(cell.otherwise(), usual, "{level}, {priority:?}: what tells no state is as it was");
+                let expected = match (level, priority) {
+                    (Normal | Soft, _) | (_, MessagePriority::Low) | (Graceful, MessagePriority::Critical) => false,
+                    (Graceful | Aggressive | CircuitBreak, _) => true,
+                };
+                assert_eq!(cell.conflates(), expected, "{level}, {priority:?}");
+            }
+        }
+        assert!(conflate.conflates() && !default.conflates() && !VerdictTable::critical_only().conflates());
+    }
+}

@@ -144,7 +144,7 @@ trait Work<M> {
     /// the lanes. `last`: no more will come off them.
     fn replay(&mut self, is_busy: bool, last: bool) -> bool;
 
-    /// Whether [`replay`](Self::replay) would do anything. For a worker that waits.
+    /// Whether [`replay`](Self::replay) would do anything. For a worker that waits, and so keeps nothing.
     fn can_replay(&self, last: bool) -> bool;
 
     /// Whether nothing is left to do once no more will come off the lanes.
@@ -230,12 +230,11 @@ impl<M: Message, H: Handler<M>> Work<M> for Serving<'_, '_, M, H> {
     fn can_replay(&self, last: bool) -> bool {
         let overflow = &self.desk.overflow;
         let level_allows = || replays_at(self.desk.published.policy().level);
-        let overflow_can = overflow.can_replay() && if last { overflow.replays_at_end() } else { level_allows() };
-        overflow_can || !self.desk.conflation.is_empty()
+        overflow.can_replay() && if last { overflow.replays_at_end() } else { level_allows() }
     }
 
     fn is_finished(&self) -> bool {
-        self.desk.conflation.is_empty() && self.desk.overflow.is_finished()
+        self.desk.overflow.is_finished()
     }
 }
 
