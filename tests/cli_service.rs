@@ -347,3 +347,55 @@ fn top_shows_the_same_once_as_text_and_as_json_over_http_and_over_the_socket() {
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && err.contains("http://127.0.0.1:1/status.json: "), "{err}");
 }
+
+/// Whatever the memory is, it is above all marks, until they are changed.
+const ALWAYS_BROKEN: [(&str, &str); 4] = [
+    ("PLIMSOLL_THRESHOLDS_HEAP_SOFT", "0"),
+    ("PLIMSOLL_THRESHOLDS_HEAP_GRACEFUL", "1e-9"),
+    ("PLIMSOLL_THRESHOLDS_HEAP_AGGRESSIVE", "2e-9"),
+    ("PLIMSOLL_THRESHOLDS_HEAP_CIRCUIT_BREAK", "3e-9"),
+];
+
+#[test]
+fn a_circuit_that_stays_broken_ends_the_run_with_its_own_exit_code() {
+    let dir = TempDir::new().unwrap();
+    let mut environment = ALWAYS_BROKEN.to_vec();
+    environment.push(("PLIMSOLL_SUPERVISION_STUCK_AFTER", "700ms"));
+    let mut run = Service::spawn(dir.path(), &["--bars", "bars.csv"], &environment);
+    run.wait_for("metrics on http://");
+    wait_until("it is not ready", || run.get("/readyz").0 == 503);
+    run.feed(3);
+    let ended = run.wait();
+    assert_eq!(ended.status.code(), Some(75), "{}", ended.err);
+    assert!(ended.err.contains("the level was CIRCUIT_BREAK for 0.7 s without a break"), "{}", ended.err);
+    assert!(ended.out.contains("balanced: every message is accounted for"), "{}", ended.out);
+    assert!(dir.path().join("bars.csv").exists(), "it ended in good order");
+}
+
+#[test]
+fn a_break_of_the_break_or_a_pin_by_hand_is_not_stuck() {
+    let dir = TempDir::new().unwrap();
+    let environment = [("PLIMSOLL_SUPERVISION_STUCK_AFTER", "700ms")];
+    let run = Service::start(dir.path(), &["--bars", "bars.csv"], &environment);
+    run.told(&["pin", "circuit_break"]);
+    wait_until("it is held for longer", || run.status()["level"]["for_seconds"].as_f64() > Some(1.5));
+    run.told(&["reset"]);
+    assert!(run.end().status.success());
+
+    // Broken in truth, with a dip now and then, the time begins anew.
+    let mut environment = ALWAYS_BROKEN.to_vec();
+    environment.push(("PLIMSOLL_SUPERVISION_STUCK_AFTER", "3s"));
+    let mut run = Service::spawn(dir.path(), &["--bars", "bars.csv"], &environment);
+    run.wait_for("metrics on http://");
+    let started = std::time::Instant::now();
+    for _ in 0..3 {
+        run.told(&["pin", "soft", "--for", "1ms"]);
+        wait_until("it is broken again", || {
+            let level = &run.status()["level"];
+            level["name"] == "CIRCUIT_BREAK" && level["for_seconds"].as_f64() > Some(1.2)
+        });
+    }
+    assert!(started.elapsed() > std::time::Duration::from_secs(3), "longer than is allowed without a break");
+    assert_eq!(run.status()["level"]["name"], "CIRCUIT_BREAK");
+    assert!(run.end().status.success());
+}

@@ -43,7 +43,7 @@ use crate::config::LogSection;
 
 /// Processes market-data ticks and degrades gracefully under overload, in five announced steps.
 ///
-/// Exit codes: 0 ok, 1 something failed while running, 2 wrong usage, 78 wrong configuration.
+/// Exit codes: 0 ok, 1 something failed while running, 2 wrong usage, 75 stuck at CIRCUIT_BREAK, 78 wrong configuration.
 #[derive(Debug, Parser)]
 #[command(name = "plimsoll", version = version::VERSION, max_term_width = 100)]
 struct Arguments {
@@ -82,6 +82,9 @@ pub(crate) enum CliError {
     /// Arguments that contradict each other: 2.
     #[error("{0}")]
     Usage(String),
+    /// What may go well when it is tried again: 75, `EX_TEMPFAIL` of sysexits(3).
+    #[error("{0}")]
+    Stuck(String),
     /// All else: 1.
     #[error("{0}")]
     Runtime(String),
@@ -98,6 +101,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Report(_) => ExitCode::from(78),
             Self::Usage(_) => ExitCode::from(2),
+            Self::Stuck(_) => ExitCode::from(75),
             Self::Runtime(_) | Self::Said => ExitCode::from(1),
             Self::BrokenPipe => ExitCode::SUCCESS,
         }

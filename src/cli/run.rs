@@ -179,7 +179,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CliError> {
 
     let start = Instant::now();
     let mut progress = Progress::new();
-    let mut supervisor = Supervisor::new(pipeline.control(), stop.clone());
+    let mut supervisor = Supervisor::new(pipeline.control(), stop.clone(), config.supervision.stuck_after());
     let moved = feeds::run(feeds, &mut pipeline, &stop, |pipeline| {
         if let Some(books) = books {
             books.set_calm(pipeline.policy().level == DegradationLevel::Normal);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use plimsoll::{DegradationLevel, DegradationThresholds, OnStall, Restarts, Shadow, Supervision};
 use serde::Deserialize;
@@ -72,6 +73,7 @@ pub(crate) struct SupervisionSection {
     restart_window: Option<TimeText>,
     stall_after: Option<TimeText>,
     on_stall: OnStall,
+    stuck_after: Option<TimeText>,
 }
 
 /// What is done when a handler or the monitor panics.
@@ -92,6 +94,11 @@ impl SupervisionSection {
         };
         let stall_after = self.stall_after.map(TimeText::duration).or(default.stall_after);
         Supervision { stall_after, on_stall: self.on_stall, restarts }
+    }
+
+    /// For how long the level may be CIRCUIT_BREAK before the run ends; `None`: for ever.
+    pub(crate) fn stuck_after(&self) -> Option<Duration> {
+        self.stuck_after.map(TimeText::duration)
     }
 }
 
