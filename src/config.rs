@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 mod operation;
 mod rows;
+mod signals;
 mod spill;
 pub(crate) mod units;
 mod verdicts;
@@ -16,7 +17,9 @@ mod verdicts;
 use std::str::FromStr;
 use std::time::Duration;
 
-use plimsoll::{DegradationThresholds, Labels, Mode, Pinning, Settings, Shadow, SymbolTiers, WaitStrategy};
+use plimsoll::{
+    DegradationManager, DegradationThresholds, Labels, Mode, Pinning, Settings, Shadow, SymbolTiers, WaitStrategy,
+};
 use serde::{Deserialize, Deserializer};
 
 use feed::TimeText;
@@ -34,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) thresholds: DegradationThresholds,
     pub(crate) tiers: Tiers,
     pub(crate) verdicts: VerdictsSection,
+    pub(crate) signals: signals::SignalsSection,
     pub(crate) shadow: Option<operation::ShadowSection>,
     pub(crate) pipeline: PipelineConfig,
     pub(crate) supervision: SupervisionSection,
@@ -124,6 +128,8 @@ impl Config {
             }
         }
         self.thresholds.validated().map_err(|error| ("thresholds", error.to_string()))?;
+        let mut manager = DegradationManager::default();
+        manager.set_signals(self.signals.signals()).map_err(|error| ("signals", error.to_string()))?;
         if let Some(shadow) = &self.shadow {
             let thresholds = shadow.thresholds(&self.thresholds);
             thresholds.validated().map_err(|error| ("shadow.thresholds", error.to_string()))?;
@@ -144,6 +150,7 @@ impl Config {
     pub(crate) fn settings(&self, replay_share: f64) -> Settings {
         Settings {
             thresholds: self.thresholds,
+            signals: self.signals.signals(),
             verdicts: self.verdicts.table(),
             tiers: self.symbol_tiers(),
             mode: self.pipeline.mode,

@@ -100,7 +100,8 @@ mod worker;
 
 pub use degradation::{
     Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, Explanation, LoadShedder,
-    Mode, Pin, Policy, ShedReason, ShedStats, ShedderStats, ThresholdError, Transition, Verdict, VerdictTable,
+    Mode, OnStale, Pin, Policy, ShedReason, ShedStats, ShedderStats, Signal, SignalError, SignalName, SignalStatus,
+    ThresholdError, Transition, Verdict, VerdictTable,
 };
 #[cfg(feature = "feeds")]
 pub use handler::write_bars;
@@ -116,7 +117,7 @@ pub use pipeline::{
     Settings, Shadow, Snapshot, StartError, WorkerSnapshot,
 };
 pub use price::{Price, PriceError};
-pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory};
+pub use signals::{LagSource, LaneLag, MemorySource, MemoryUse, ProcessMemory, SignalGauge, SignalSource};
 pub use supervision::{OnStall, Restarts, Supervision};
 pub use symbols::{MessagePriority, SymbolTiers, Symbols, SymbolsFull, Tier};
 pub use telemetry::{Labels, LatencySnapshot, Telemetry};

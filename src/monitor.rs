@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::degradation::published::Published;
-use crate::degradation::{DegradationLevel, DegradationManager, Mode, Transition};
+use crate::degradation::{DegradationLevel, DegradationManager, Mode, Signal, SignalName, Transition};
 use crate::lane::Waker;
 use crate::ledger::Counters;
+use crate::message::wall_clock_ns;
 use crate::pipeline::{Limits, SAMPLE_INTERVAL_MIN, Settings};
-use crate::signals::{LagSource, MemorySource};
+use crate::signals::{LagSource, MemorySource, SignalSource};
 use crate::source::{FeedCount, FeedCounters};
 use crate::spill::Arm;
 use crate::supervision::{OnStall, RestartBudget, StallWatch, Supervision};
@@ -164,6 +165,10 @@ pub(crate) struct Monitor {
     pub(crate) lag: Box<dyn LagSource>,
     pub(crate) feeds: Vec<Arc<FeedCounters>>,
     pub(crate) memory: Box<dyn MemorySource>,
+    /// Of all spill logs; 0 without.
+    pub(crate) spill_budget_bytes: u64,
+    /// Of the settings' signals, but for those that are known here.
+    pub(crate) sources: Vec<(SignalName, Box<dyn SignalSource>)>,
     pub(crate) exporter: Option<Exporter>,
     pub(crate) on_transition: Option<OnTransition>,
     /// Of all workers: one that waits may have to replay at a lower level.
@@ -283,12 +288,15 @@ impl Monitor {
             *busy += (is_busy - *busy) * weight;
         }
         let (lag, memory) = (sample.lag, sample.memory.percent());
+        sample.age_ns = self.counters.age_ns(wall_clock_ns());
+        let readings = self.readings(sample.age_ns);
         sample.observing = self.settings.mode == Mode::Observe;
-        sample.shadow = self.shadow.as_mut().map(|shadow| shadow.check_and_degrade(sample.at, lag, memory));
+        sample.shadow =
+            self.shadow.as_mut().map(|shadow| shadow.check_all(sample.at, lag, memory, readings.iter().copied()));
         *lock(&self.shared.last) = sample.clone();
 
         let mut manager = self.shared.manager();
-        let level = manager.check_and_degrade(sample.at, lag, memory);
+        let level = manager.check_all(sample.at, lag, memory, readings);
         // All that were not yet told of: a reset by hand is one, too.
         let untold = usize::try_from(manager.transition_count() - self.told).unwrap_or(usize::MAX);
         let transitions: Vec<Transition> = manager.history().rev().take(untold).rev().copied().collect();
@@ -307,6 +315,22 @@ impl Monitor {
         }
     }
 
+    /// A reading of each of the settings' signals, in their order.
+    fn readings(&mut self, age_ns: u64) -> Vec<Option<f64>> {
+        let sources = &mut self.sources;
+        let (spilled, budget) = (self.counters.spill_bytes() as f64, self.spill_budget_bytes as f64);
+        let reading = |signal: &Signal| {
+            match signal.name.as_str() {
+                SignalName::AGE => return Some(age_ns as f64 / 1e6),
+                SignalName::SPILL_DISK => return (budget > 0.0).then_some(spilled / budget * 100.0),
+                _ => {}
+            }
+            let source = sources.iter_mut().find(|(name, _)| *name == signal.name);
+            source.and_then(|(_, source)| source.sample())
+        };
+        self.settings.signals.iter().map(reading).collect()
+    }
+
     /// Puts settings in force that were checked before.
     fn apply(&mut self, settings: Arc<Settings>) {
         let old = std::mem::replace(&mut self.settings, settings);
@@ -314,6 +338,9 @@ impl Monitor {
         let mut manager = self.shared.manager();
         if let Err(error) = manager.set_thresholds(new.thresholds) {
             tracing::error!(%error, "thresholds that were not checked");
+        }
+        if let Err(error) = manager.set_signals(new.signals.clone()) {
+            tracing::error!(%error, "signals that were not checked");
         }
         if new.tiers != old.tiers {
             manager.set_tiers(new.tiers.clone());
@@ -327,7 +354,7 @@ impl Monitor {
         if component(&old) != component(new) {
             self.shadow = None;
         }
-        self.shadow = new.shadow.as_ref().and_then(|shadow| shadow.evaluate(self.shadow.take()));
+        self.shadow = new.shadow.as_ref().and_then(|shadow| shadow.evaluate(&new.signals, self.shadow.take()));
     }
 
     /// Looks which workers stand still.

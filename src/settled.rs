@@ -68,7 +68,7 @@ impl Settled {
         // Acquire: what the worker did before it finished those messages is seen: its commits to the log, and the gate if it has failed.
         let finished = self.lane.finished.load(Ordering::Acquire);
         // What is kept to be conflated is off the lane and not done with. Later than `finished`, it can only be further on.
-        let finished = match self.lane.held_from.load(Ordering::Acquire) {
+        let finished = match self.lane.front.held_from.load(Ordering::Acquire) {
             0 => finished,
             first => finished.min(first - 1),
         };

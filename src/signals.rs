@@ -1,4 +1,7 @@
-//! The two signals that drive the level, lag and memory: where they come from.
+//! The signals that drive the level, lag, memory and others: where they come from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -37,6 +40,67 @@ impl LagSource for LaneLag {
 impl<F: FnMut(u64) -> u64 + Send + 'static> LagSource for F {
     fn lag(&mut self, in_lanes: u64) -> u64 {
         self(in_lanes)
+    }
+}
+
+/// Tells the value of a [signal](crate::Signal) of the embedder's own.
+///
+/// A closure `FnMut() -> Option<f64>` is one, and so is a [`SignalGauge`].
+pub trait SignalSource: Send + 'static {
+    /// The value now, in the signal's unit; `None` where there is nothing new since the last call. Called on the monitor's thread, every sample.
+    fn sample(&mut self) -> Option<f64>;
+}
+
+impl<F: FnMut() -> Option<f64> + Send + 'static> SignalSource for F {
+    fn sample(&mut self) -> Option<f64> {
+        self()
+    }
+}
+
+/// A value that any thread sets, and the monitor reads. Setting it costs two stores.
+///
+/// ```
+/// use plimsoll::{PipelineBuilder, Signal, SignalGauge, Tick};
+///
+/// let latency = SignalGauge::default();
+/// let writes = Signal::new("write_latency", "ms", [5.0, 20.0, 100.0, 500.0])?;
+/// let pipeline = PipelineBuilder::new().signal(writes, latency.clone()).start(|_| |_: &Tick, _: &plimsoll::Context| ())?;
+/// latency.set(3.2);
+/// # pipeline.shutdown()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SignalGauge {
+    shared: Arc<GaugeCell>,
+    /// As of the last sample.
+    seen: u64,
+}
+
+#[derive(Debug, Default)]
+struct GaugeCell {
+    /// Bits of an `f64`.
+    value: AtomicU64,
+    /// How often it was set.
+    revision: AtomicU64,
+}
+
+impl SignalGauge {
+    /// The value from now on; the signal is as good as new.
+    pub fn set(&self, value: f64) {
+        self.shared.value.store(value.to_bits(), Ordering::Relaxed);
+        // Release: who sees that there is something new sees what it is.
+        self.shared.revision.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl SignalSource for SignalGauge {
+    fn sample(&mut self) -> Option<f64> {
+        let revision = self.shared.revision.load(Ordering::Acquire);
+        if revision == self.seen {
+            return None;
+        }
+        self.seen = revision;
+        Some(f64::from_bits(self.shared.value.load(Ordering::Relaxed)))
     }
 }
 

@@ -29,6 +29,11 @@ lag_circuit_break = 2_000
 recovery_cooldown_seconds = 0.1
 [shadow.thresholds]
 lag_soft = 200
+[signals.age]
+soft = 60_000
+graceful = 70_000
+aggressive = 80_000
+circuit_break = 90_000
 [spill]
 dir = "$scratch/spool"
 free_space_floor_bytes = 0

@@ -319,6 +319,7 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
     if let Some(capacity) = arguments.lane_capacity.or(settings.lane_capacity) {
         builder = builder.lane_capacity(capacity);
     }
+    builder = config.signals.signals().into_iter().fold(builder, PipelineBuilder::own_signal);
     if let Some(shadow) = config.shadow() {
         builder = builder.shadow(shadow);
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use plimsoll::source::{FeedCount, FeedCounters};
-use plimsoll::{Control, DegradationLevel, Ledger, Mode, Observed, ShedCounts, Snapshot, Tier, Transition};
+use plimsoll::{
+    Control, DegradationLevel, Ledger, Mode, Observed, ShedCounts, SignalStatus, Snapshot, Tier, Transition,
+};
 use serde::{Deserialize, Serialize};
 
 use super::feeds::Counts;
@@ -25,6 +27,7 @@ pub(crate) struct Status {
     pub(crate) level: LevelStatus,
     pub(crate) lag: Signal,
     pub(crate) memory: MemorySignal,
+    pub(crate) signals: Vec<OtherSignal>,
     /// Why the level is what it is, and what must happen for it to go down.
     pub(crate) explanation: Vec<String>,
     pub(crate) totals: Totals,
@@ -61,6 +64,20 @@ pub(crate) struct Signal {
     pub(crate) messages: u64,
     /// From SOFT to CIRCUIT_BREAK.
     pub(crate) thresholds: [u64; 4],
+}
+
+/// A signal beside lag and memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OtherSignal {
+    pub(crate) name: String,
+    pub(crate) unit: String,
+    /// `None` where it is not known.
+    pub(crate) value: Option<f64>,
+    pub(crate) stale: bool,
+    /// From SOFT to CIRCUIT_BREAK.
+    pub(crate) thresholds: [f64; 4],
+    /// The level that it asks for.
+    pub(crate) asks: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,6 +163,19 @@ fn known(number: f64) -> Option<f64> {
 
 fn by_tier(counts: &ShedCounts) -> [u64; 3] {
     Tier::ALL.map(|tier| counts.iter().filter(|(of, ..)| *of == tier).map(|(.., count)| count).sum())
+}
+
+impl From<&SignalStatus> for OtherSignal {
+    fn from(status: &SignalStatus) -> Self {
+        Self {
+            name: status.signal.name.to_string(),
+            unit: status.signal.unit.clone(),
+            value: status.value.and_then(known),
+            stale: status.is_stale,
+            thresholds: status.signal.thresholds,
+            asks: status.asks.to_string(),
+        }
+    }
 }
 
 impl From<&Ledger> for Totals {
@@ -236,6 +266,7 @@ impl Status {
                 percent: known(memory.percent()),
                 thresholds: degraded.map(|level| triggers(level).1),
             },
+            signals: explanation.signals.iter().map(OtherSignal::from).collect(),
             explanation: explanation.to_string().lines().map(str::to_owned).collect(),
             totals: ledger.into(),
             observed: (&snapshot.observed).into(),

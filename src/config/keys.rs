@@ -133,6 +133,8 @@ mod tests {
             "verdicts",
             "shadow",
             "shadow.thresholds",
+            "signals.age",
+            "signals.spill_disk",
             "pipeline",
             "supervision",
             "http",

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::level::DegradationLevel;
 use super::manager::{DegradationManager, Pin};
+use super::signal::{Signal, SignalStatus};
 use super::thresholds::DegradationThresholds;
 use super::transition::{Cause, Transition};
 use crate::words::{grouped, rounded};
 
 /// Why a [`DegradationManager`] is at its level, and what must happen for it to go down. `Display` says it in words, a line for each thing.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The level.
     pub level: DegradationLevel,
@@ -24,6 +25,8 @@ pub struct Explanation {
     pub lag: u64,
     /// Memory, in percent; not-a-number where it is not known.
     pub memory_pct: f64,
+    /// Signals beside these two.
+    pub signals: Vec<SignalStatus>,
     /// What of the cooldown is left.
     pub cooldown_left: Duration,
     /// The level that these signals ask for by themselves.
@@ -46,7 +49,8 @@ impl DegradationManager {
             lag,
             memory_pct,
             cooldown_left: since_last.map_or(Duration::ZERO, |since| cooldown.saturating_sub(since)),
-            target: self.thresholds().target(lag, memory_pct),
+            signals: self.signals().to_vec(),
+            target: self.target(lag, memory_pct),
             thresholds: *self.thresholds(),
         }
     }
@@ -91,7 +95,21 @@ impl Explanation {
             false => write!(f, ".\nMemory is {:.1} %", self.memory_pct)?,
         }
         triggers().try_for_each(|(level, (_, memory))| write!(f, "; {level} begins at {memory} %"))?;
-        f.write_str(".")
+        f.write_str(".")?;
+        for status in &self.signals {
+            let (Signal { name, unit, thresholds, on_stale, .. }, is_stale) = (&status.signal, status.is_stale);
+            match status.value {
+                None => write!(f, "\n{name} is not known")?,
+                Some(value) => write!(f, "\n{name} is {value:.1} {unit}")?,
+            }
+            if is_stale {
+                write!(f, ", and was not refreshed in time ({on_stale:?})")?;
+            }
+            let begins = |level: DegradationLevel| Some((level, *thresholds.get(level.index().checked_sub(1)?)?));
+            levels().filter_map(begins).try_for_each(|(level, at)| write!(f, "; {level} begins at {at} {unit}"))?;
+            f.write_str(".")?;
+        }
+        Ok(())
     }
 
     /// What must happen for the level to go down.
@@ -101,11 +119,17 @@ impl Explanation {
         let (lag_is_calm, memory_is_calm) = ((self.lag as f64) < lag_mark, self.memory_pct < memory_mark);
         write!(f, "\nTo go down: lag must be below {}{}", grouped(lag_mark.ceil() as u64), so(lag_is_calm))?;
         write!(f, "; memory must be below {memory_mark:.1} %{}", so(memory_is_calm))?;
+        let mut others_are_calm = true;
+        for status in &self.signals {
+            let (mark, is_calm) = (status.recovery_mark(self.level).unwrap_or_default(), status.is_calm(self.level));
+            others_are_calm &= is_calm;
+            write!(f, "; {} must be below {mark} {}{}", status.signal.name, status.signal.unit, so(is_calm))?;
+        }
         match self.cooldown_left {
             Duration::ZERO => f.write_str("; the cooldown is over.")?,
             left => write!(f, "; and the cooldown must be over, in {}.", rounded(left))?,
         }
-        if lag_is_calm && memory_is_calm && self.target < self.level {
+        if lag_is_calm && memory_is_calm && others_are_calm && self.target < self.level {
             write!(f, " It would then go to {}.", self.target)?;
         }
         Ok(())
@@ -127,6 +151,7 @@ fn in_words(cause: &Cause) -> String {
             grouped(lag),
             grouped(lag_mark.ceil() as u64),
         ),
+        Cause::Signal { name, value, trigger } => format!("{name} {value:.1} had reached {trigger}"),
         Cause::Reset | Cause::Pinned => cause.to_string(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::level::DegradationLevel;
+use super::signal::{Signal, SignalError, SignalStatus, check_all as check_signals};
 use super::thresholds::{DegradationThresholds, ThresholdError};
 use super::transition::{Cause, Transition};
 use crate::symbols::{SymbolTiers, Tier};
@@ -11,7 +12,7 @@ use crate::symbols::{SymbolTiers, Tier};
 /// How many transitions [`DegradationManager::history`] keeps.
 const HISTORY_MAX: usize = 100;
 
-/// Decides the level from lag and memory.
+/// Decides the level from lag and memory, and from whatever else it is [told to watch](Self::set_signals).
 ///
 /// * **Up at once**: the first sample that reaches a higher level's trigger (`≥`) takes the level there.
 /// * **Down with hysteresis**: only when the cooldown has passed since the last transition of either
@@ -42,6 +43,8 @@ pub struct DegradationManager {
     history: VecDeque<Transition>,
     transitions: [[u64; 5]; 5],
     pin: Option<Pin>,
+    /// Beside lag and memory.
+    signals: Vec<SignalStatus>,
 }
 
 /// A level that is held by hand, whatever the signals say.
@@ -86,6 +89,7 @@ impl DegradationManager {
             history: VecDeque::with_capacity(HISTORY_MAX),
             transitions: [[0; 5]; 5],
             pin: None,
+            signals: Vec::new(),
         }
     }
 
@@ -95,8 +99,22 @@ impl DegradationManager {
     /// `memory_pct` in percent. A memory of not-a-number never raises the level and never
     /// lets it go down. While a level is [pinned](Self::pin), that is the level.
     pub fn check_and_degrade(&mut self, now: Duration, lag: u64, memory_pct: f64) -> DegradationLevel {
+        self.check_all(now, lag, memory_pct, [])
+    }
+
+    /// The same with a reading of each of the [signals](Self::set_signals), in their order; `None`, or none at all, where there is nothing new. The level is
+    /// the highest that any signal asks for.
+    pub fn check_all(
+        &mut self,
+        now: Duration,
+        lag: u64,
+        memory_pct: f64,
+        readings: impl IntoIterator<Item = Option<f64>>,
+    ) -> DegradationLevel {
+        let readings = readings.into_iter().chain(std::iter::repeat(None));
+        self.signals.iter_mut().zip(readings).for_each(|(signal, reading)| signal.take(now, reading));
         self.pin = self.pin.filter(|pin| pin.until.is_none_or(|until| now < until));
-        let target = self.pin.map_or_else(|| self.thresholds.target(lag, memory_pct), |pin| pin.level);
+        let target = self.pin.map_or_else(|| self.target(lag, memory_pct), |pin| pin.level);
         let cause = if self.pin.is_some() {
             (target != self.level).then_some(Cause::Pinned)
         } else if target > self.level {
@@ -111,6 +129,32 @@ impl DegradationManager {
             self.last_transition = Some(now);
         }
         self.level
+    }
+
+    /// The level that all signals ask for, without hysteresis.
+    pub(super) fn target(&self, lag: u64, memory_pct: f64) -> DegradationLevel {
+        let asked = self.signals.iter().map(|signal| signal.asks).max().unwrap_or_default();
+        self.thresholds.target(lag, memory_pct).max(asked)
+    }
+
+    /// Signals to be watched beside lag and memory, from the next sample on. One that was watched before keeps its value.
+    ///
+    /// # Errors
+    /// When one makes no sense, or two have the same name; the old ones stay then.
+    pub fn set_signals(&mut self, signals: Vec<Signal>) -> Result<(), SignalError> {
+        check_signals(&signals)?;
+        let old = std::mem::take(&mut self.signals);
+        let kept = |signal: Signal| match old.iter().find(|old| old.signal.name == signal.name) {
+            Some(known) => SignalStatus { signal, ..known.clone() },
+            None => SignalStatus::new(signal),
+        };
+        self.signals = signals.into_iter().map(kept).collect();
+        Ok(())
+    }
+
+    /// Signals beside lag and memory, as of the last sample.
+    pub fn signals(&self) -> &[SignalStatus] {
+        &self.signals
     }
 
     /// The level.
@@ -234,6 +278,12 @@ impl DegradationManager {
     }
 
     fn degradation_cause(&self, target: DegradationLevel, lag: u64, memory_pct: f64) -> Cause {
+        if self.thresholds.target(lag, memory_pct) < target
+            && let Some(signal) = self.signals.iter().find(|signal| signal.asks == target)
+            && let Some((value, trigger)) = signal.reached()
+        {
+            return Cause::Signal { name: signal.signal.name, value, trigger };
+        }
         let (lag_trigger, memory_trigger) =
             self.thresholds.triggers(target).expect("a level above another is not NORMAL");
         match (lag >= lag_trigger, memory_pct >= memory_trigger) {
@@ -250,7 +300,8 @@ impl DegradationManager {
             return None;
         }
         let (lag_mark, memory_mark) = self.thresholds.recovery_marks(self.level)?;
-        let calm = (lag as f64) < lag_mark && memory_pct < memory_mark;
+        let others_are_calm = self.signals.iter().all(|signal| signal.is_calm(self.level));
+        let calm = (lag as f64) < lag_mark && memory_pct < memory_mark && others_are_calm;
         calm.then_some(Cause::Recovered { lag, lag_mark, memory_pct, memory_mark })
     }
 }

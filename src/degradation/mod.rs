@@ -10,6 +10,7 @@ mod manager;
 mod policy;
 pub(crate) mod published;
 mod shedder;
+mod signal;
 mod thresholds;
 mod transition;
 
@@ -18,5 +19,7 @@ pub use level::DegradationLevel;
 pub use manager::{DegradationManager, DegradationStatus, Pin};
 pub use policy::{Mode, Policy, Verdict, VerdictTable};
 pub use shedder::{LoadShedder, ShedReason, ShedStats, ShedderStats};
+pub(crate) use signal::check_all as check_signals;
+pub use signal::{OnStale, Signal, SignalError, SignalName, SignalStatus};
 pub use thresholds::{DegradationThresholds, ThresholdError};
 pub use transition::{Cause, Transition};

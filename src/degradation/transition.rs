@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::level::DegradationLevel;
+use super::signal::SignalName;
 
 /// One change of level.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +59,16 @@ pub enum Cause {
         /// Its trigger.
         memory_trigger: f64,
     },
-    /// Both signals were below the old level's recovery marks, and the cooldown was over.
+    /// A [signal](super::Signal) beside lag and memory reached the new level's threshold.
+    Signal {
+        /// Its name.
+        name: SignalName,
+        /// Its value.
+        value: f64,
+        /// The threshold that it reached.
+        trigger: f64,
+    },
+    /// All signals were below the old level's recovery marks, and the cooldown was over.
     Recovered {
         /// Lag, in messages.
         lag: u64,
@@ -85,6 +95,7 @@ impl fmt::Display for Cause {
             Self::LagAndMemory { lag, lag_trigger, memory_pct, memory_trigger } => {
                 write!(f, "lag {lag} ≥ {lag_trigger} and memory {memory_pct:.1} % ≥ {memory_trigger} %")
             }
+            Self::Signal { name, value, trigger } => write!(f, "{name} {value:.1} ≥ {trigger}"),
             Self::Recovered { lag, lag_mark, memory_pct, memory_mark } => {
                 write!(f, "recovered: lag {lag} < {lag_mark:.0} and memory {memory_pct:.1} % < {memory_mark:.1} %")
             }

@@ -25,13 +25,22 @@ pub(crate) struct LaneCounters {
     pub(crate) full: PriorityTallies,
     /// Offers that the gate would have refused, were this no dry run. Written by the sender.
     pub(crate) would_refuse: Tally,
-    /// The number of the first message, from 1, that is off the lane and kept to be conflated; 0: none is. Written by the receiver, before it
-    /// finishes messages.
-    pub(crate) held_from: AtomicU64,
+    /// Written by the receiver, too, and not looked at by the sender.
+    pub(crate) front: CachePadded<FrontCounters>,
     /// The sender is gone; nothing will follow. Written by the sender, once.
     closed: AtomicBool,
     /// Messages that fit.
     pub(crate) capacity: u64,
+}
+
+/// What is at the front of a lane, and before it.
+#[derive(Debug, Default)]
+pub(crate) struct FrontCounters {
+    /// When the first message of the chunk in hand was received, in nanoseconds of wall clock; 0: nothing is in hand, or it does not tell.
+    pub(crate) received_ns: AtomicU64,
+    /// The number of the first message, from 1, that is off the lane and kept to be conflated; 0: none is. Written before messages are
+    /// finished.
+    pub(crate) held_from: AtomicU64,
 }
 
 /// What a receiver that waits looks at: one cache line.

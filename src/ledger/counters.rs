@@ -124,6 +124,16 @@ impl Counters {
         self.held() + self.lanes.iter().flatten().map(|lane| lane.in_flight()).sum::<u64>()
     }
 
+    /// How long the oldest message that a worker has in hand has waited since it was received, as of this wall clock; 0 where there is none, or where
+    /// messages do not tell.
+    pub(crate) fn age_ns(&self, now_ns: u64) -> u64 {
+        let age = |lane: &Arc<LaneCounters>| {
+            let received_ns = lane.front.received_ns.load(Ordering::Relaxed);
+            if received_ns == 0 || lane.in_flight() == 0 { 0 } else { now_ns.saturating_sub(received_ns) }
+        };
+        self.lanes.iter().flatten().map(age).max().unwrap_or_default()
+    }
+
     /// Bytes of all spill logs on disk.
     pub(crate) fn spill_bytes(&self) -> u64 {
         self.spill.iter().map(|stats| stats.bytes.load(Ordering::Relaxed)).sum()

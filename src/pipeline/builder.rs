@@ -8,12 +8,12 @@ use super::footprint::Footprint;
 use super::pinning::Pinning;
 use super::settings::{Limits, SAMPLE_INTERVAL_MIN, Settings, Shadow};
 use super::spilling::OnRecovery;
-use crate::degradation::{DegradationThresholds, Mode, Transition, VerdictTable};
+use crate::degradation::{DegradationThresholds, Mode, Signal, SignalName, Transition, VerdictTable};
 use crate::handler::BookCounters;
 use crate::lane::WaitStrategy;
 use crate::message::Message;
 use crate::monitor::OnTransition;
-use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory};
+use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory, SignalSource};
 use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
 use crate::supervision::Supervision;
@@ -34,6 +34,8 @@ pub struct PipelineBuilder {
     pub(super) lag: Box<dyn LagSource>,
     pub(super) exported: Exported,
     pub(super) memory: Box<dyn MemorySource>,
+    pub(super) signals: Vec<Signal>,
+    pub(super) sources: Vec<(SignalName, Box<dyn SignalSource>)>,
     pub(super) sample_interval: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) mode: Mode,
@@ -60,6 +62,8 @@ impl Default for PipelineBuilder {
             lag: Box::new(LaneLag),
             exported: Exported::default(),
             memory: Box::new(ProcessMemory::new()),
+            signals: Vec::new(),
+            sources: Vec::new(),
             sample_interval: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
             mode: Mode::default(),
@@ -222,6 +226,22 @@ impl PipelineBuilder {
         self
     }
 
+    /// A signal beside lag and memory, and where its value comes from: downstream write latency, disk fullness, an error rate. The level is the highest that
+    /// any signal asks for.
+    #[must_use]
+    pub fn signal(mut self, signal: Signal, source: impl SignalSource) -> Self {
+        self.sources.push((signal.name, Box::new(source)));
+        self.signals.push(signal);
+        self
+    }
+
+    /// A signal that the pipeline measures by itself: [`Signal::age`] or [`Signal::spill_disk`].
+    #[must_use]
+    pub fn own_signal(mut self, signal: Signal) -> Self {
+        self.signals.push(signal);
+        self
+    }
+
     /// Thresholds to try out: their level is exported beside the real one, and has no effect. None by default.
     #[must_use]
     pub fn shadow(mut self, shadow: Shadow) -> Self {
@@ -310,13 +330,15 @@ impl PipelineBuilder {
 
     pub(super) fn limits(&self, lane_capacity: usize) -> Limits {
         let lanes = self.workers * self.producers;
-        Limits { lanes, lane_capacity, has_backlog: self.lag.has_backlog() }
+        let signals = self.sources.iter().map(|(name, _)| *name).collect();
+        Limits { lanes, lane_capacity, has_backlog: self.lag.has_backlog(), signals }
     }
 
     /// What can be changed later.
     pub(super) fn settings(&self) -> Settings {
         Settings {
             thresholds: self.thresholds,
+            signals: self.signals.clone(),
             verdicts: self.table,
             tiers: (*self.symbols.tiers()).clone(),
             mode: self.mode,

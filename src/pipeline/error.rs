@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::degradation::ThresholdError;
+use crate::degradation::{SignalError, SignalName, ThresholdError};
 use crate::ledger::Ledger;
 use crate::spill::SpillError;
 
@@ -17,6 +17,17 @@ pub enum StartError {
     /// The shadow thresholds contradict themselves.
     #[error("the shadow thresholds: {0}")]
     Shadow(#[source] ThresholdError),
+    /// A signal makes no sense.
+    #[error("{0}")]
+    Signal(#[from] SignalError),
+    /// A signal that has no source.
+    #[error("signal {name} has no source: there are {known}")]
+    UnknownSignal {
+        /// Its name.
+        name: SignalName,
+        /// Those that have one.
+        known: String,
+    },
     /// The share of replay is not one.
     #[error("replay_share = {value} must be more than 0 and less than 1")]
     ReplayShare {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::error::StartError;
-use crate::degradation::{DegradationManager, DegradationThresholds, Mode, VerdictTable};
+use crate::degradation::{
+    DegradationManager, DegradationThresholds, Mode, Signal, SignalName, VerdictTable, check_signals,
+};
 use crate::symbols::SymbolTiers;
 
 /// A monitor that samples more often would take a core.
@@ -16,6 +18,8 @@ const WINDOW_MAX: u64 = 16_384;
 pub struct Settings {
     /// When to degrade and recover.
     pub thresholds: DegradationThresholds,
+    /// Signals beside lag and memory. Which ones there are is settled when the pipeline is built; [`Signal::age`] and [`Signal::spill_disk`] may come and go.
+    pub signals: Vec<Signal>,
     /// What each level does to each priority.
     pub verdicts: VerdictTable,
     /// Which symbols belong to which tier. Tiers that were set by id ([`Symbols::set_tier`](crate::Symbols::set_tier)) are overwritten when
@@ -41,22 +45,29 @@ pub struct Shadow {
 }
 
 /// What stays as it is while a pipeline runs, and settings have to fit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Of workers and producers together.
     pub(crate) lanes: usize,
     pub(crate) lane_capacity: usize,
     /// Messages can wait before the lanes.
     pub(crate) has_backlog: bool,
+    /// Names of signals that have a source.
+    pub(crate) signals: Vec<SignalName>,
 }
 
 impl Shadow {
     /// What these thresholds give: from now on, or as the state machine goes on that has run so far.
-    pub(crate) fn evaluate(&self, running: Option<DegradationManager>) -> Option<DegradationManager> {
-        match running {
-            None => DegradationManager::new(self.thresholds, SymbolTiers::default()).ok(),
-            Some(mut running) => running.set_thresholds(self.thresholds).is_ok().then_some(running),
-        }
+    pub(crate) fn evaluate(
+        &self,
+        signals: &[Signal],
+        running: Option<DegradationManager>,
+    ) -> Option<DegradationManager> {
+        let mut manager = match running {
+            None => DegradationManager::new(self.thresholds, SymbolTiers::default()).ok()?,
+            Some(mut running) => running.set_thresholds(self.thresholds).is_ok().then_some(running)?,
+        };
+        manager.set_signals(signals.to_vec()).is_ok().then_some(manager)
     }
 }
 
@@ -64,6 +75,12 @@ impl Settings {
     /// Whether they make sense, and fit.
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), StartError> {
         self.thresholds.validated()?;
+        check_signals(&self.signals)?;
+        let has_source = |signal: &&Signal| signal.is_built_in() || limits.signals.contains(&signal.name);
+        if let Some(signal) = self.signals.iter().find(|signal| !has_source(signal)) {
+            let known = limits.signals.iter().map(SignalName::as_str).chain([SignalName::AGE, SignalName::SPILL_DISK]);
+            return Err(StartError::UnknownSignal { name: signal.name, known: known.collect::<Vec<_>>().join(", ") });
+        }
         if let Some(shadow) = &self.shadow {
             shadow.thresholds.validated().map_err(StartError::Shadow)?;
         }
@@ -93,6 +110,7 @@ pub(crate) mod tests {
     pub(crate) fn settings(thresholds: DegradationThresholds) -> Settings {
         Settings {
             thresholds,
+            signals: Vec::new(),
             verdicts: VerdictTable::default(),
             tiers: SymbolTiers::default(),
             mode: Mode::Enforce,
@@ -106,7 +124,12 @@ pub(crate) mod tests {
     fn the_waiting_window_stays_below_the_recovery_mark_of_soft() {
         let window = |lag_soft, lanes| {
             let thresholds = DegradationThresholds { lag_soft, ..Default::default() };
-            settings(thresholds).window(&Limits { lanes, lane_capacity: 6_000_000, has_backlog: false })
+            settings(thresholds).window(&Limits {
+                lanes,
+                lane_capacity: 6_000_000,
+                has_backlog: false,
+                signals: Vec::new(),
+            })
         };
         assert_eq!(window(100_000, 1), 16_384);
         assert_eq!(window(1_000, 4), 124); // 4 × 124 < 500

@@ -69,7 +69,8 @@ impl PipelineBuilder {
         let limits = self.limits(capacity);
         let settings = self.settings();
         settings.check(&limits)?;
-        let manager = DegradationManager::new(self.thresholds, settings.tiers.clone())?;
+        let mut manager = DegradationManager::new(self.thresholds, settings.tiers.clone())?;
+        manager.set_signals(settings.signals.clone())?;
         let start = Instant::now();
         let published = Arc::new(Published::new(self.table));
         published.set_window(settings.window(&limits));
@@ -121,7 +122,7 @@ impl PipelineBuilder {
             counters: Arc::clone(&counters),
             symbols: Arc::clone(&self.symbols),
             start,
-            limits,
+            limits: limits.clone(),
         };
         let mut pipeline = Pipeline {
             ingresses,
@@ -150,6 +151,7 @@ impl PipelineBuilder {
             pipeline.spawn_worker(parts, (make_handler(id), restart), plan[id], tell.clone())?;
         }
         let settings = shared.settings();
+        let spill_budget_bytes = self.exported.spill_budget_bytes;
         let monitor = Monitor {
             shared: Arc::clone(&shared),
             published,
@@ -158,6 +160,8 @@ impl PipelineBuilder {
             counters,
             lag: self.lag,
             memory: self.memory,
+            sources: self.sources,
+            spill_budget_bytes,
             on_transition: self.on_transition,
             wakers,
             arms: spilling.arms,
@@ -166,7 +170,7 @@ impl PipelineBuilder {
             supervision: self.supervision,
             stalls: vec![StallWatch::default(); self.workers],
             restarts: again.is_some().then(|| RestartBudget::new(self.supervision.restarts)),
-            shadow: settings.shadow.as_ref().and_then(|shadow| shadow.evaluate(None)),
+            shadow: settings.shadow.as_ref().and_then(|shadow| shadow.evaluate(&settings.signals, None)),
             settings,
             start,
             told: 0,

@@ -45,8 +45,8 @@ pub use scenario::Scenario;
 pub use timeline::Timeline;
 
 use crate::degradation::{
-    DegradationLevel, DegradationManager, DegradationThresholds, Policy, ShedReason, ThresholdError, Verdict,
-    VerdictTable,
+    DegradationLevel, DegradationManager, DegradationThresholds, Policy, ShedReason, Signal, SignalError, SignalName,
+    SignalStatus, ThresholdError, Verdict, VerdictTable,
 };
 use crate::ledger::Ledger;
 use crate::symbols::{MessagePriority, SymbolTiers, Tier};
@@ -141,6 +141,15 @@ impl Simulation {
             latency: Default::default(),
             timeline: Timeline::default(),
         })
+    }
+
+    /// Watches signals beside lag and memory. It knows the values of [`Signal::age`], to within a step, and of [`Signal::spill_disk`]; others have none.
+    ///
+    /// # Errors
+    /// When one makes no sense, or two have the same name.
+    pub fn with_signals(mut self, signals: Vec<Signal>) -> Result<Self, SignalError> {
+        self.manager.set_signals(signals)?;
+        Ok(self)
     }
 
     /// Steps until this time, since the beginning, under the conditions that hold at the start of each step.
@@ -408,20 +417,21 @@ impl Simulation {
         (self.ledger.in_flight, self.ledger.spill_pending) = (self.lag(), self.spilled.len());
         let (at, lag) = (self.now(), self.lag());
         self.memory_pct = self.model.memory_pct(lag) + conditions.memory_pct;
-        let level = self.manager.check_and_degrade(at, lag, self.memory_pct);
+        let age = self.lane.front().map_or(0, |front| self.steps - front.step);
+        let age = self.model.sample_interval.saturating_mul(age as u32);
+        let capacity = self.model.spill.map(|spill| spill.capacity as f64);
+        let reading = |status: &SignalStatus| match status.signal.name.as_str() {
+            SignalName::AGE => Some(age.as_secs_f64() * 1e3),
+            SignalName::SPILL_DISK => capacity.map(|capacity| self.spilled.len() as f64 / capacity * 100.0),
+            _ => None,
+        };
+        let readings: Vec<_> = self.manager.signals().iter().map(reading).collect();
+        let level = self.manager.check_all(at, lag, self.memory_pct, readings);
         if level != self.policy.level {
             self.policy = Policy { level, epoch: self.policy.epoch + 1, ..self.policy };
         }
         self.timeline.add(at, &self.manager);
-        let age = self.lane.front().map_or(0, |front| self.steps - front.step);
-        Step {
-            at,
-            level,
-            lag,
-            memory_pct: self.memory_pct,
-            spill_pending: self.spilled.len(),
-            age: self.model.sample_interval.saturating_mul(age as u32),
-        }
+        Step { at, level, lag, memory_pct: self.memory_pct, spill_pending: self.spilled.len(), age }
     }
 }
 

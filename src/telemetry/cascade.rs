@@ -3,8 +3,8 @@
 use metrics::{Counter, Gauge};
 
 use super::exporter::{Maker, Sample};
-use super::names;
-use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
+use super::{Telemetry, names};
+use crate::degradation::{DegradationLevel, DegradationManager, ShedReason, SignalName};
 use crate::ledger::{Counters, Ledger};
 use crate::symbols::Tier;
 
@@ -125,6 +125,54 @@ impl Steering {
         }
         for (gauge, is_stalled) in self.stalled.iter().zip(&sample.stalled) {
             gauge.set(flag(*is_stalled));
+        }
+    }
+}
+
+/// Series of signals beside lag and memory: those that are watched, from when they are.
+#[derive(Default)]
+pub(super) struct SignalsExporter {
+    known: Vec<(SignalName, SignalSeries)>,
+}
+
+struct SignalSeries {
+    value: Gauge,
+    level: Gauge,
+    stale: Gauge,
+    /// From SOFT on.
+    thresholds: [Gauge; 4],
+}
+
+impl SignalSeries {
+    fn new(make: &Maker<'_>, name: SignalName) -> Self {
+        let label = || [("signal", name.to_string())];
+        let threshold = |i: usize| {
+            let level = DegradationLevel::ALL[i + 1].label().to_owned();
+            make.gauge(names::SIGNAL_THRESHOLD, label().into_iter().chain([("level", level)]))
+        };
+        Self {
+            value: make.gauge(names::SIGNAL, label()),
+            level: make.gauge(names::SIGNAL_LEVEL, label()),
+            stale: make.gauge(names::SIGNAL_STALE, label()),
+            thresholds: std::array::from_fn(threshold),
+        }
+    }
+}
+
+impl SignalsExporter {
+    pub(super) fn export(&mut self, telemetry: &Telemetry, manager: &DegradationManager) {
+        for status in manager.signals() {
+            let name = status.signal.name;
+            if !self.known.iter().any(|(known, _)| *known == name) {
+                self.known.push((name, SignalSeries::new(&Maker(telemetry), name)));
+            }
+            let Some((_, series)) = self.known.iter().find(|(known, _)| *known == name) else { continue };
+            series.value.set(status.value.unwrap_or(f64::NAN));
+            series.level.set(f64::from(status.asks.value()));
+            series.stale.set(if status.is_stale { 1.0 } else { 0.0 });
+            for (gauge, threshold) in series.thresholds.iter().zip(status.signal.thresholds) {
+                gauge.set(threshold);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
 
-use super::cascade::{Cascade, Steering, SteeringCounts};
+use super::cascade::{Cascade, SignalsExporter, Steering, SteeringCounts};
 use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
@@ -21,6 +21,8 @@ use crate::symbols::{MessagePriority, Tier};
 pub(crate) struct Sample {
     pub(crate) lag: u64,
     pub(crate) memory: MemoryUse,
+    /// Of the oldest message that a worker has in hand.
+    pub(crate) age_ns: u64,
     /// By worker, over the last second.
     pub(crate) busy: Vec<f64>,
     /// Samples taken so far.
@@ -175,6 +177,7 @@ pub(crate) struct Exporter {
     telemetry: Telemetry,
     cascade: Cascade,
     steering: Steering,
+    signals: SignalsExporter,
     /// Of the shadow thresholds: the component, and its series.
     shadow: Option<(String, Cascade)>,
     shed: Vec<(Tier, ShedReason, Counter)>,
@@ -197,6 +200,7 @@ pub(crate) struct Exporter {
     #[cfg(feature = "kafka")]
     kafka: Option<super::kafka::KafkaExporter>,
     lag: Gauge,
+    age: Gauge,
     memory_used: Gauge,
     memory_limit: Gauge,
     memory_ratio: Gauge,
@@ -287,6 +291,7 @@ impl Exporter {
         let busy = (0..counters.workers.len()).map(|worker| make.gauge(names::BUSY, [("worker", worker.to_string())]));
         Self {
             cascade: Cascade::new(&make, None),
+            signals: SignalsExporter::default(),
             steering: Steering::new(&make, counters.workers.len()),
             shadow: None,
             shed: shed.collect(),
@@ -307,6 +312,7 @@ impl Exporter {
             #[cfg(feature = "kafka")]
             kafka: exported.kafka.map(|kafka| super::kafka::KafkaExporter::new(&make, kafka)),
             lag: make.gauge(names::LAG, []),
+            age: make.gauge(names::AGE, []),
             memory_used: make.gauge(names::MEMORY_USED, []),
             memory_limit: make.gauge(names::MEMORY_LIMIT, []),
             memory_ratio: make.gauge(names::MEMORY_RATIO, []),
@@ -364,6 +370,8 @@ impl Exporter {
         #[cfg(feature = "kafka")]
         self.kafka.iter_mut().for_each(|kafka| kafka.export(&self.telemetry, ledger.in_flight));
         self.lag.set(sample.lag as f64);
+        self.age.set(sample.age_ns as f64 / 1e9);
+        self.signals.export(&self.telemetry, manager);
         self.memory_used.set(sample.memory.used_bytes as f64);
         self.memory_limit.set(sample.memory.limit_bytes as f64);
         self.memory_ratio.set(sample.memory.percent() / 100.0);

@@ -191,6 +191,16 @@ pub(super) const WORKER_RESTARTS: (&str, &str) =
 pub(super) const WORKER_STALLED: (&str, &str) =
     ("k2_worker_stalled", "1 while a worker has messages waiting and finishes none");
 
+pub(super) const AGE: (&str, &str) = (
+    "k2_message_age_seconds",
+    "How long the oldest message that a worker has in hand has waited since it was received",
+);
+pub(super) const SIGNAL: (&str, &str) = ("k2_signal_value", "Value of a signal beside lag and memory, in its unit");
+pub(super) const SIGNAL_LEVEL: (&str, &str) =
+    ("k2_signal_level", "Level that a signal beside lag and memory asks for (0=normal, 4=circuit_break)");
+pub(super) const SIGNAL_STALE: (&str, &str) = ("k2_signal_stale", "1 while a signal was not refreshed in its time");
+pub(super) const SIGNAL_THRESHOLD: (&str, &str) =
+    ("k2_signal_threshold", "Value of a signal from which the level is at least this one");
 pub(super) const LAG: (&str, &str) =
     ("k2_lag_messages", "Lag that drives the level: messages in lanes plus the source's backlog");
 pub(super) const MEMORY_USED: (&str, &str) = ("k2_memory_used_bytes", "Anonymous memory of the process");

@@ -43,6 +43,10 @@ impl<M: Message> Desk<'_, M> {
         if let Some(missed) = chunk.feed_gap {
             handler.on_feed_gap(missed);
         }
+        if let Doing::Chunk { lane } = self.progress.doing.get() {
+            let received_ns = chunk.messages.first().map_or(0, Message::receive_ns);
+            self.lanes[lane].front.received_ns.store(received_ns, Ordering::Relaxed);
+        }
         let policy = **self.policy.load();
         let context = Context {
             level: policy.level,
@@ -309,7 +313,7 @@ impl<M: Message> Desk<'_, M> {
     fn settle_held(&self) {
         self.counters.held.set(self.conflation.len() as u64);
         for (lane, counters) in self.lanes.iter().enumerate() {
-            counters.held_from.store(self.conflation.held_from(lane), Ordering::Release);
+            counters.front.held_from.store(self.conflation.held_from(lane), Ordering::Release);
         }
     }
 

@@ -164,7 +164,10 @@ fn serve<M: Message>(
         for (lane, receiver) in receivers.iter_mut().enumerate() {
             progress.done.set(0);
             progress.doing.set(Doing::Chunk { lane });
-            let Some(chunk) = receiver.front(CHUNK) else { continue };
+            let Some(chunk) = receiver.front(CHUNK) else {
+                receiver.counters().front.received_ns.store(0, Ordering::Relaxed);
+                continue;
+            };
             let count = chunk.messages.len();
             let woke = count > 0 && handled == 0 && waiter.is_waiting();
             if woke {

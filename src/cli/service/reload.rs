@@ -10,11 +10,12 @@ use super::super::CliError;
 use crate::config::{Loader, NotReady, keys};
 
 /// What is in force without a restart: these keys, and all below them.
-const RELOADABLE: [&str; 8] = [
+const RELOADABLE: [&str; 9] = [
     "thresholds",
     "tiers",
     "verdicts",
     "shadow",
+    "signals",
     "pipeline.mode",
     "pipeline.sample_interval",
     "spill.replay_share",

@@ -79,7 +79,7 @@ impl<'a> Rows<'a> {
             offered = Some(rates);
         }
         self.last = at;
-        Ok(Some(Point { at, lag, memory_pct, level: None, offered, finished: None }))
+        Ok(Some(Point { at, lag, memory_pct, age_ms: None, level: None, offered, finished: None }))
     }
 
     /// The three columns of the row read last, as they stand there.

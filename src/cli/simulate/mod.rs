@@ -182,7 +182,9 @@ fn stream(path: &Path, config: Option<&Path>) -> Result<(), CliError> {
 
 fn manager(config: &Config) -> Result<DegradationManager, CliError> {
     let manager = DegradationManager::new(config.thresholds, config.symbol_tiers());
-    manager.map_err(|error| CliError::Config(error.to_string()))
+    let mut manager = manager.map_err(|error| CliError::Config(error.to_string()))?;
+    manager.set_signals(config.signals.signals()).map_err(|error| CliError::Config(error.to_string()))?;
+    Ok(manager)
 }
 
 /// The sets to compare: those that are given, what the trace tells of, the defaults.
@@ -282,6 +284,8 @@ impl Load {
     fn closed(&self, set: &Set, flags: &ModelFlags, note: Note<'_>) -> Result<Outcome, CliError> {
         let (model, capacity) = self.model(&set.config, flags)?;
         let simulation = Simulation::new(model, set.config.thresholds, set.config.verdicts.table());
+        let simulation = simulation.map_err(|error| CliError::Config(error.to_string()))?;
+        let simulation = simulation.with_signals(set.config.signals.signals());
         let mut simulation = simulation.map_err(|error| CliError::Config(error.to_string()))?;
         let (length, mut peak_lag) = (self.length(), 0);
         while simulation.now() < length {

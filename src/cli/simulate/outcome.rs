@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use plimsoll::simulation::{Simulation, Timeline};
-use plimsoll::{DegradationLevel, DegradationManager, MessagePriority, Verdict, VerdictTable};
+use plimsoll::{
+    DegradationLevel, DegradationManager, MessagePriority, SignalName, SignalStatus, Verdict, VerdictTable,
+};
 use serde::Serialize;
 
 use super::trace::Trace;
@@ -73,7 +75,12 @@ pub(crate) fn of_trace(
     let (mut agreed, mut known, mut peak_lag) = (0, 0, 0);
     let ends = trace.points.iter().skip(1).map(|next| (next.at, next.offered)).chain([(trace.length(), None)]);
     for (point, (end, offered)) in trace.points.iter().zip(ends) {
-        let level = manager.check_and_degrade(point.at, point.lag, point.memory_pct);
+        let reading = |status: &SignalStatus| {
+            let is_age = status.signal.name.as_str() == SignalName::AGE;
+            point.age_ms.filter(|_| is_age)
+        };
+        let readings: Vec<_> = manager.signals().iter().map(reading).collect();
+        let level = manager.check_all(point.at, point.lag, point.memory_pct, readings);
         timeline.add(point.at, manager);
         each(level);
         peak_lag = peak_lag.max(point.lag);

@@ -102,6 +102,7 @@ fn trace(series: &[Series]) -> Result<Trace, String> {
     };
     let one = |name| named(name).next().map(Series::values).unwrap_or_default();
     let (lag, memory, level) = (lag_series.values(), one("k2_memory_used_ratio"), one("k2_degradation_level"));
+    let age = one("k2_message_age_seconds");
     let offered = offered(&named("k2_messages_by_priority_total").collect::<Vec<_>>());
     let finished = rates(&sum(named("k2_messages_processed_total").chain(named("k2_messages_replayed_total"))));
     let begin = lag.keys().next().copied().unwrap_or_default();
@@ -110,6 +111,7 @@ fn trace(series: &[Series]) -> Result<Trace, String> {
             at: Duration::from_millis((at - begin).unsigned_abs()),
             lag: lag.max(0.0) as u64,
             memory_pct: memory.get(at).map_or(f64::NAN, |ratio| ratio * 100.0),
+            age_ms: age.get(at).map(|seconds| seconds * 1e3),
             level: level.get(at).map(|level| *level as u8),
             offered: offered.as_ref().map(|rates| rates.each_ref().map(|rate| rate.get(at).copied().unwrap_or(0.0))),
             finished: finished.get(at).copied(),

@@ -19,6 +19,8 @@ pub(crate) struct Point {
     pub(crate) lag: u64,
     /// Not-a-number where it is not known.
     pub(crate) memory_pct: f64,
+    /// How long the oldest message had waited, in milliseconds, if the trace tells of it.
+    pub(crate) age_ms: Option<f64>,
     /// That was in force, if the trace tells of it.
     pub(crate) level: Option<u8>,
     /// Messages offered a second since the point before, by priority, if the trace tells of them.
