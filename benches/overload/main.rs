@@ -28,6 +28,9 @@
 //! counts as waiting. Latencies of the channel that blocks contain these messages with the time that they have waited
 //! so far, so they are less than what they come to ("≥"). Those of queues that drop are of what they let through.
 //!
+//! **Quotes** are looked at apart, at a hundred times the capacity: how old the newest quote that the handler has of a symbol is, by the default
+//! verdicts and with the preset `conflate`; see `quotes`.
+//!
 //! **Not measured**: what a message costs without overload (that is the bench `pipeline`), more than one producer or
 //! worker, bursts shorter than a storm, and feeds whose CRITICAL messages come in a burst of their own.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
@@ -41,6 +44,7 @@ mod ours;
 mod outcome;
 mod plot;
 mod queues;
+mod quotes;
 mod report;
 mod work;
 
@@ -130,6 +134,9 @@ fn main() {
         let load = Load { times, name, runs };
         report::load(&load, capacity, &schedule);
         loads.push(load);
+    }
+    if options.wants("100x") {
+        quotes::compare(capacity, options.rounds, options.quick);
     }
     report::levels(&loads);
     report::goal(&loads);
