@@ -3,6 +3,7 @@
 //! `template.toml` lists every key with its default; it is what `plimsoll init` writes. [`load`] puts file and environment together.
 
 mod feed;
+mod gradual;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 pub(crate) mod keys;
@@ -18,7 +19,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use plimsoll::{
-    DegradationManager, DegradationThresholds, Labels, Mode, Pinning, Settings, Shadow, SymbolTiers, WaitStrategy,
+    Budget, DegradationManager, DegradationThresholds, Gradual, Labels, MessagePriority, Mode, Pinning,
+    ProportionalShedding, Settings, Shadow, SymbolTiers, WaitStrategy,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) tiers: Tiers,
     pub(crate) verdicts: VerdictsSection,
     pub(crate) signals: signals::SignalsSection,
+    proportional: gradual::ByPriority<ProportionalShedding>,
+    budget: gradual::ByPriority<Budget>,
     pub(crate) shadow: Option<operation::ShadowSection>,
     pub(crate) pipeline: PipelineConfig,
     pub(crate) supervision: SupervisionSection,
@@ -128,6 +132,10 @@ impl Config {
             }
         }
         self.thresholds.validated().map_err(|error| ("thresholds", error.to_string()))?;
+        for (priority, gradual) in MessagePriority::ALL.into_iter().zip(self.gradual()) {
+            let section = if gradual.shed.is_some() { "proportional" } else { "budget" };
+            gradual.checked(priority).map_err(|error| (section, error.to_string()))?;
+        }
         let mut manager = DegradationManager::default();
         manager.set_signals(self.signals.signals()).map_err(|error| ("signals", error.to_string()))?;
         if let Some(shadow) = &self.shadow {
@@ -151,6 +159,7 @@ impl Config {
         Settings {
             thresholds: self.thresholds,
             signals: self.signals.signals(),
+            gradual: self.gradual(),
             verdicts: self.verdicts.table(),
             tiers: self.symbol_tiers(),
             mode: self.pipeline.mode,
@@ -158,6 +167,11 @@ impl Config {
             replay_share,
             shadow: self.shadow(),
         }
+    }
+
+    /// What each priority gets beside its verdicts.
+    pub(crate) fn gradual(&self) -> [Gradual; 4] {
+        gradual::gradual(&self.proportional, &self.budget)
     }
 
     /// Thresholds that are tried out, if any are.

@@ -99,9 +99,9 @@ mod words;
 mod worker;
 
 pub use degradation::{
-    Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, Explanation, LoadShedder,
-    Mode, OnStale, Pin, Policy, ShedReason, ShedStats, ShedderStats, Signal, SignalError, SignalName, SignalStatus,
-    ThresholdError, Transition, Verdict, VerdictTable,
+    Budget, Cause, DegradationLevel, DegradationManager, DegradationStatus, DegradationThresholds, Explanation,
+    Gradual, GradualError, LoadShedder, Mode, OnStale, Pin, Policy, ProportionalShedding, ShedReason, ShedStats,
+    ShedderStats, Signal, SignalError, SignalName, SignalStatus, ThresholdError, Transition, Verdict, VerdictTable,
 };
 #[cfg(feature = "feeds")]
 pub use handler::write_bars;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use crate::degradation::gradual::GradualPolicy;
 use crate::degradation::published::Published;
-use crate::degradation::{DegradationLevel, DegradationManager, Mode, Signal, SignalName, Transition};
+use crate::degradation::{Budget, DegradationLevel, DegradationManager, Mode, Signal, SignalName, Transition};
 use crate::lane::Waker;
 use crate::ledger::Counters;
 use crate::message::wall_clock_ns;
@@ -180,6 +181,10 @@ pub(crate) struct Monitor {
     pub(crate) supervision: Supervision,
     /// By worker.
     pub(crate) stalls: Vec<StallWatch>,
+    /// When budgets were refilled last, since the start.
+    pub(crate) refilled: Duration,
+    /// By priority: parts of messages that a budget comes to, beside whole ones; not-a-number: it was never filled.
+    pub(crate) token_parts: [f64; 4],
     /// Goes on after a panic, as often as this allows; `None`: not at all.
     pub(crate) restarts: Option<RestartBudget>,
     /// What the shadow thresholds give.
@@ -302,7 +307,10 @@ impl Monitor {
         let transitions: Vec<Transition> = manager.history().rev().take(untold).rev().copied().collect();
         self.told = manager.transition_count();
         drop(manager);
-        if self.published.publish_with(level, self.settings.mode, self.settings.verdicts) {
+        let gradual = GradualPolicy::at(&self.settings.gradual, lag, &self.published.policy().gradual);
+        sample.shed_parts = gradual.shed_parts;
+        self.refill(sample.at);
+        if self.published.publish_with(level, self.settings.mode, self.settings.verdicts, gradual) {
             let in_force = self.published.policy().level;
             self.arms.iter().for_each(|arm| arm(in_force > DegradationLevel::Normal));
             self.wakers.iter().for_each(|waker| waker.wake_if_parked());
@@ -312,6 +320,23 @@ impl Monitor {
             if let Some(tell) = &mut self.on_transition {
                 tell(transition);
             }
+        }
+    }
+
+    /// Gives workers what the budgets come to since the last time.
+    fn refill(&mut self, now: Duration) {
+        let seconds = now.saturating_sub(self.refilled).as_secs_f64();
+        self.refilled = now;
+        for (i, gradual) in self.settings.gradual.iter().enumerate() {
+            let Some(Budget { messages_per_second, burst }) = gradual.budget else { continue };
+            // A budget that is new is a full one.
+            let due = if self.token_parts[i].is_nan() {
+                burst as f64
+            } else {
+                self.token_parts[i] + messages_per_second * seconds
+            };
+            self.token_parts[i] = due.fract();
+            self.counters.refill(i, due as i64, burst);
         }
     }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll::source::PumpEnd;
-use plimsoll::{DegradationLevel, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy};
+use plimsoll::{
+    DegradationLevel, MessagePriority, Pinning, Pipeline, PipelineBuilder, Symbols, Telemetry, Tick, WaitStrategy,
+};
 
 #[cfg(feature = "kafka")]
 use super::kafka::Kafka;
@@ -318,6 +320,9 @@ fn builder(arguments: &Arguments, config: &Config) -> PipelineBuilder {
         .prefault(settings.prefault);
     if let Some(capacity) = arguments.lane_capacity.or(settings.lane_capacity) {
         builder = builder.lane_capacity(capacity);
+    }
+    for (priority, gradual) in MessagePriority::ALL.into_iter().zip(config.gradual()) {
+        builder = builder.gradual(priority, gradual);
     }
     builder = config.signals.signals().into_iter().fold(builder, PipelineBuilder::own_signal);
     if let Some(shadow) = config.shadow() {

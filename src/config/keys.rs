@@ -22,7 +22,12 @@ const WHOLE: [&str; 7] = [
 const MORE: &str = "[source.kafka]\ndead_letter_file = \"dead.ndjson\"\n[sink.kafka]\nproperties = {}\nsecrets = {}\n\
     [shadow.thresholds]\nlag_graceful = 1\nlag_aggressive = 1\nlag_circuit_break = 1\nheap_soft = 1.0\nheap_graceful = 1.0\n\
     heap_aggressive = 1.0\nheap_circuit_break = 1.0\nrecovery_lag_factor = 1.0\nrecovery_heap_factor = 1.0\n\
-    recovery_cooldown_seconds = 1.0\n";
+    recovery_cooldown_seconds = 1.0\n\
+    [proportional.critical]\nfrom_lag = 1\nto_lag = 2\nfrom_percent = 0.0\nto_percent = 100.0\n\
+    [proportional.high]\nfrom_lag = 1\nto_lag = 2\nfrom_percent = 0.0\nto_percent = 100.0\n\
+    [proportional.low]\nfrom_lag = 1\nto_lag = 2\nfrom_percent = 0.0\nto_percent = 100.0\n\
+    [budget.critical]\nmessages_per_second = 1.0\nburst = 1\n[budget.high]\nmessages_per_second = 1.0\nburst = 1\n\
+    [budget.low]\nmessages_per_second = 1.0\nburst = 1\n";
 
 /// The template with nothing commented out; without Kafka, where there is none.
 #[cfg(test)]
@@ -135,6 +140,10 @@ mod tests {
             "shadow.thresholds",
             "signals.age",
             "signals.spill_disk",
+            "proportional.normal",
+            "proportional.low",
+            "budget.normal",
+            "budget.critical",
             "pipeline",
             "supervision",
             "http",

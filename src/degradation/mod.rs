@@ -5,6 +5,7 @@
 //! numbers in `tests/data/golden_*.csv` settle what "correct" means.
 
 mod explain;
+pub(crate) mod gradual;
 mod level;
 mod manager;
 mod policy;
@@ -15,6 +16,7 @@ mod thresholds;
 mod transition;
 
 pub use explain::Explanation;
+pub use gradual::{Budget, Gradual, GradualError, ProportionalShedding};
 pub use level::DegradationLevel;
 pub use manager::{DegradationManager, DegradationStatus, Pin};
 pub use policy::{Mode, Policy, Verdict, VerdictTable};

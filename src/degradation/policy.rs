@@ -1,5 +1,6 @@
 //! What is published to the workers: the level and what it means for each priority.
 
+use super::gradual::GradualPolicy;
 use super::level::DegradationLevel;
 use crate::symbols::MessagePriority;
 
@@ -148,6 +149,10 @@ pub struct Policy {
     pub table: VerdictTable,
     /// Whether that conflates anything at any level.
     pub(crate) conflates: bool,
+    /// What is finer than the table.
+    pub(crate) gradual: GradualPolicy,
+    /// Whether there is any of that.
+    pub(crate) is_gradual: bool,
 }
 
 const PROCESS_ALL: [Verdict; 4] = [Verdict::Process; 4];
@@ -166,7 +171,14 @@ impl Policy {
     /// Whether every priority is processed at the level in force.
     #[inline]
     pub(crate) fn processes_all(&self) -> bool {
-        *self.row() == PROCESS_ALL
+        !self.is_gradual && *self.row() == PROCESS_ALL
+    }
+
+    /// The verdicts of the next level, for what is over budget.
+    #[inline]
+    pub(crate) fn row_above(&self) -> &[Verdict; 4] {
+        let next = DegradationLevel::from_value(self.level.value() + 1).unwrap_or(DegradationLevel::CircuitBreak);
+        self.table.row(next)
     }
 
     /// In a dry run, at a level that would not process everything: the level.

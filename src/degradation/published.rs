@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
+use super::gradual::GradualPolicy;
 use super::level::DegradationLevel;
 use super::policy::{Mode, Policy, VerdictTable};
 
@@ -47,8 +48,15 @@ struct Gate {
 impl Published {
     /// At NORMAL, with the gate open.
     pub fn new(table: VerdictTable) -> Self {
-        let policy =
-            Policy { level: DegradationLevel::Normal, observed: None, epoch: 0, conflates: table.conflates(), table };
+        let policy = Policy {
+            level: DegradationLevel::Normal,
+            observed: None,
+            epoch: 0,
+            table,
+            conflates: table.conflates(),
+            gradual: GradualPolicy::default(),
+            is_gradual: false,
+        };
         let gate = Gate {
             bits: AtomicU8::new(0),
             window: AtomicU64::new(u64::MAX),
@@ -73,17 +81,24 @@ impl Published {
 
     /// Publishes a level. One thread calls this: the monitor.
     pub fn publish(&self, level: DegradationLevel) {
-        self.publish_with(level, Mode::Enforce, self.policy().table);
+        self.publish_with(level, Mode::Enforce, self.policy().table, GradualPolicy::default());
     }
 
     /// Publishes a level and what it means, unless that is in force already; returns whether it was not. One thread calls this: the monitor.
-    pub fn publish_with(&self, level: DegradationLevel, mode: Mode, table: VerdictTable) -> bool {
+    pub(crate) fn publish_with(
+        &self,
+        level: DegradationLevel,
+        mode: Mode,
+        table: VerdictTable,
+        gradual: GradualPolicy,
+    ) -> bool {
         let old = self.policy.load_full();
-        let (level, observed) = match mode {
-            Mode::Enforce => (level, None),
-            Mode::Observe => (DegradationLevel::Normal, Some(level)),
+        let (level, observed, gradual) = match mode {
+            Mode::Enforce => (level, None, gradual),
+            Mode::Observe => (DegradationLevel::Normal, Some(level), GradualPolicy::default()),
         };
-        let new = Policy { level, observed, epoch: old.epoch + 1, conflates: table.conflates(), table };
+        let (conflates, is_gradual) = (table.conflates(), gradual.is_any());
+        let new = Policy { level, observed, epoch: old.epoch + 1, table, conflates, gradual, is_gradual };
         if (Policy { epoch: old.epoch, ..new }) == *old {
             return false;
         }
@@ -182,14 +197,17 @@ mod tests {
     fn in_a_dry_run_the_gate_stays_open_and_the_policy_is_that_of_normal() {
         let published = Published::new(VerdictTable::default());
         let (level, table) = (DegradationLevel::CircuitBreak, VerdictTable::default());
-        assert!(published.publish_with(level, Mode::Observe, table));
-        assert!(!published.publish_with(level, Mode::Observe, table), "that is in force already");
+        assert!(published.publish_with(level, Mode::Observe, table, GradualPolicy::default()));
+        assert!(
+            !published.publish_with(level, Mode::Observe, table, GradualPolicy::default()),
+            "that is in force already"
+        );
         assert!(published.is_open() && !published.is_calm());
         let policy = published.policy();
         assert_eq!((policy.level, policy.observed), (DegradationLevel::Normal, Some(level)));
-        published.publish_with(level, Mode::Enforce, table);
+        published.publish_with(level, Mode::Enforce, table, GradualPolicy::default());
         assert!(!published.is_open());
-        published.publish_with(DegradationLevel::Soft, Mode::Observe, table);
+        published.publish_with(DegradationLevel::Soft, Mode::Observe, table, GradualPolicy::default());
         assert!(published.is_open() && published.is_calm());
     }
 

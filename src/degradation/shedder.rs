@@ -24,12 +24,24 @@ pub enum ShedReason {
     SpillFull,
     /// The worker's handler panicked before it was done with the message.
     WorkerFailed,
+    /// Its symbol is of the share that is shed by lag: see [`ProportionalShedding`](super::ProportionalShedding).
+    Proportional,
+    /// Its priority was over its [`Budget`](super::Budget).
+    OverBudget,
 }
 
 impl ShedReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::LowPriority, Self::NormalPriority, Self::NonCritical, Self::Policy, Self::SpillFull, Self::WorkerFailed];
+    pub const ALL: [Self; 8] = [
+        Self::LowPriority,
+        Self::NormalPriority,
+        Self::NonCritical,
+        Self::Policy,
+        Self::SpillFull,
+        Self::WorkerFailed,
+        Self::Proportional,
+        Self::OverBudget,
+    ];
 
     /// The reason for a message that is shed at this level.
     pub const fn at(level: DegradationLevel) -> Self {
@@ -56,6 +68,8 @@ impl ShedReason {
             Self::Policy => "policy",
             Self::SpillFull => "spill_full",
             Self::WorkerFailed => "worker_failed",
+            Self::Proportional => "proportional",
+            Self::OverBudget => "over_budget",
         }
     }
 }

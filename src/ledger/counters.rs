@@ -5,7 +5,7 @@
 //! worker finishes messages (release) only after it has counted them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
@@ -53,6 +53,10 @@ pub(crate) struct WorkerCounters {
     pub(super) would_shed: [[Tally; REASONS]; TIERS],
     pub(crate) would_spill: Tally,
     pub(crate) would_conflate: Tally,
+    /// Over their priority's budget.
+    pub(crate) over_budget: PriorityTallies,
+    /// What is left of each priority's budget. The monitor adds, the worker takes.
+    pub(crate) tokens: [AtomicI64; PRIORITIES],
     /// How often the handler was made anew after it had panicked.
     pub(crate) restarts: Tally,
     /// Calls of `on_gap`.
@@ -114,6 +118,24 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// Messages that were over their priority's budget.
+    pub(crate) fn over_budget(&self, priority: MessagePriority) -> u64 {
+        self.workers.iter().map(|worker| worker.over_budget[priority.index()].get()).sum()
+    }
+
+    /// Gives each worker its part of what a budget comes to in a while: so many messages in all, up to so many at once.
+    pub(crate) fn refill(&self, priority: usize, messages: i64, burst: u64) {
+        let workers = self.workers.len() as i64;
+        let most = (i64::try_from(burst).unwrap_or(i64::MAX) / workers).max(1);
+        for (i, worker) in (0..).zip(&self.workers) {
+            // What cannot be divided goes round.
+            let part = messages / workers + i64::from(i < messages % workers);
+            let tokens = &worker.tokens[priority];
+            let more = tokens.load(Ordering::Relaxed).saturating_add(part).min(most) - tokens.load(Ordering::Relaxed);
+            tokens.fetch_add(more.max(0), Ordering::Relaxed);
+        }
+    }
+
     /// Messages that are off their lanes, and kept to be conflated.
     pub(crate) fn held(&self) -> u64 {
         self.workers.iter().map(|worker| worker.held.get()).sum()

@@ -8,7 +8,7 @@ use super::footprint::Footprint;
 use super::pinning::Pinning;
 use super::settings::{Limits, SAMPLE_INTERVAL_MIN, Settings, Shadow};
 use super::spilling::OnRecovery;
-use crate::degradation::{DegradationThresholds, Mode, Signal, SignalName, Transition, VerdictTable};
+use crate::degradation::{DegradationThresholds, Gradual, Mode, Signal, SignalName, Transition, VerdictTable};
 use crate::handler::BookCounters;
 use crate::lane::WaitStrategy;
 use crate::message::Message;
@@ -17,7 +17,7 @@ use crate::signals::{LagSource, LaneLag, MemorySource, ProcessMemory, SignalSour
 use crate::source::FeedCounters;
 use crate::spill::{SpillConfig, SpillError};
 use crate::supervision::Supervision;
-use crate::symbols::Symbols;
+use crate::symbols::{MessagePriority, Symbols};
 use crate::telemetry::{Exported, Telemetry};
 
 /// Settings of a [`Pipeline`](crate::Pipeline), and its start.
@@ -34,6 +34,7 @@ pub struct PipelineBuilder {
     pub(super) lag: Box<dyn LagSource>,
     pub(super) exported: Exported,
     pub(super) memory: Box<dyn MemorySource>,
+    pub(super) gradual: [Gradual; 4],
     pub(super) signals: Vec<Signal>,
     pub(super) sources: Vec<(SignalName, Box<dyn SignalSource>)>,
     pub(super) sample_interval: Duration,
@@ -62,6 +63,7 @@ impl Default for PipelineBuilder {
             lag: Box::new(LaneLag),
             exported: Exported::default(),
             memory: Box::new(ProcessMemory::new()),
+            gradual: [Gradual::default(); 4],
             signals: Vec::new(),
             sources: Vec::new(),
             sample_interval: Duration::from_millis(10),
@@ -226,6 +228,13 @@ impl PipelineBuilder {
         self
     }
 
+    /// What a priority gets beside its row of the verdict table: a share of its symbols that is shed by lag, and a budget.
+    #[must_use]
+    pub fn gradual(mut self, priority: MessagePriority, gradual: Gradual) -> Self {
+        self.gradual[priority.index()] = gradual;
+        self
+    }
+
     /// A signal beside lag and memory, and where its value comes from: downstream write latency, disk fullness, an error rate. The level is the highest that
     /// any signal asks for.
     #[must_use]
@@ -340,6 +349,7 @@ impl PipelineBuilder {
             thresholds: self.thresholds,
             signals: self.signals.clone(),
             verdicts: self.table,
+            gradual: self.gradual,
             tiers: (*self.symbols.tiers()).clone(),
             mode: self.mode,
             sample_interval: self.sample_interval.max(SAMPLE_INTERVAL_MIN),

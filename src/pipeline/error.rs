@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::degradation::{SignalError, SignalName, ThresholdError};
+use crate::degradation::{GradualError, SignalError, SignalName, ThresholdError};
 use crate::ledger::Ledger;
 use crate::spill::SpillError;
 
@@ -17,6 +17,9 @@ pub enum StartError {
     /// The shadow thresholds contradict themselves.
     #[error("the shadow thresholds: {0}")]
     Shadow(#[source] ThresholdError),
+    /// What a priority gets beside its verdicts makes no sense.
+    #[error("{0}")]
+    Gradual(#[from] GradualError),
     /// A signal makes no sense.
     #[error("{0}")]
     Signal(#[from] SignalError),

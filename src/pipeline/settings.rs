@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::error::StartError;
 use crate::degradation::{
-    DegradationManager, DegradationThresholds, Mode, Signal, SignalName, VerdictTable, check_signals,
+    DegradationManager, DegradationThresholds, Gradual, Mode, Signal, SignalName, VerdictTable, check_signals,
 };
-use crate::symbols::SymbolTiers;
+use crate::symbols::{MessagePriority, SymbolTiers};
 
 /// A monitor that samples more often would take a core.
 pub(crate) const SAMPLE_INTERVAL_MIN: Duration = Duration::from_micros(100);
@@ -22,6 +22,8 @@ pub struct Settings {
     pub signals: Vec<Signal>,
     /// What each level does to each priority.
     pub verdicts: VerdictTable,
+    /// What each priority gets beside that, most valuable first.
+    pub gradual: [Gradual; 4],
     /// Which symbols belong to which tier. Tiers that were set by id ([`Symbols::set_tier`](crate::Symbols::set_tier)) are overwritten when
     /// these change.
     pub tiers: SymbolTiers,
@@ -76,6 +78,9 @@ impl Settings {
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), StartError> {
         self.thresholds.validated()?;
         check_signals(&self.signals)?;
+        for (priority, gradual) in MessagePriority::ALL.into_iter().zip(&self.gradual) {
+            gradual.check(priority)?;
+        }
         let has_source = |signal: &&Signal| signal.is_built_in() || limits.signals.contains(&signal.name);
         if let Some(signal) = self.signals.iter().find(|signal| !has_source(signal)) {
             let known = limits.signals.iter().map(SignalName::as_str).chain([SignalName::AGE, SignalName::SPILL_DISK]);
@@ -112,6 +117,7 @@ pub(crate) mod tests {
             thresholds,
             signals: Vec::new(),
             verdicts: VerdictTable::default(),
+            gradual: [Gradual::default(); 4],
             tiers: SymbolTiers::default(),
             mode: Mode::Enforce,
             sample_interval: Duration::from_millis(10),

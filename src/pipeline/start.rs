@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use crossbeam::channel::{Sender as ChannelSender, bounded};
@@ -16,6 +16,7 @@ use super::pinning::Pinning;
 use super::spilling::Spilling;
 use super::{Pipeline, WorkerNews};
 use crate::degradation::DegradationManager;
+use crate::degradation::gradual::GradualPolicy;
 use crate::degradation::published::Published;
 use crate::handler::Handler;
 use crate::holes::LastHoles;
@@ -75,7 +76,7 @@ impl PipelineBuilder {
         let published = Arc::new(Published::new(self.table));
         published.set_window(settings.window(&limits));
         published.set_replay_share(settings.replay_share);
-        published.publish_with(manager.level(), settings.mode, settings.verdicts);
+        published.publish_with(manager.level(), settings.mode, settings.verdicts, GradualPolicy::default());
 
         let wakers: Vec<_> = (0..self.workers).map(|_| Arc::new(Waker::new(self.wait))).collect();
         let tallies =
@@ -162,6 +163,8 @@ impl PipelineBuilder {
             memory: self.memory,
             sources: self.sources,
             spill_budget_bytes,
+            refilled: Duration::ZERO,
+            token_parts: [f64::NAN; 4],
             on_transition: self.on_transition,
             wakers,
             arms: spilling.arms,

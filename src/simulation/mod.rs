@@ -44,6 +44,7 @@ use queue::{Cohort, Queue};
 pub use scenario::Scenario;
 pub use timeline::Timeline;
 
+use crate::degradation::published::Published;
 use crate::degradation::{
     DegradationLevel, DegradationManager, DegradationThresholds, Policy, ShedReason, Signal, SignalError, SignalName,
     SignalStatus, ThresholdError, Verdict, VerdictTable,
@@ -122,13 +123,7 @@ impl Simulation {
         Ok(Self {
             model,
             manager,
-            policy: Policy {
-                level: DegradationLevel::Normal,
-                observed: None,
-                epoch: 0,
-                table: verdicts,
-                conflates: verdicts.conflates(),
-            },
+            policy: Published::new(verdicts).policy(),
             steps: 0,
             lane: Queue::default(),
             spilled: Queue::default(),

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use super::cascade::{Cascade, SignalsExporter, Steering, SteeringCounts};
 use super::latency::LatencySnapshot;
 use super::{Telemetry, names};
+use crate::degradation::gradual::PARTS;
 use crate::degradation::{DegradationLevel, DegradationManager, ShedReason};
 use crate::handler::{BookCounters, BookCounts};
 use crate::ledger::{Counters, Ledger, PriorityLedger};
@@ -23,6 +24,8 @@ pub(crate) struct Sample {
     pub(crate) memory: MemoryUse,
     /// Of the oldest message that a worker has in hand.
     pub(crate) age_ns: u64,
+    /// By priority: parts of the symbols that are shed by lag.
+    pub(crate) shed_parts: [u8; 4],
     /// By worker, over the last second.
     pub(crate) busy: Vec<f64>,
     /// Samples taken so far.
@@ -189,6 +192,7 @@ pub(crate) struct Exporter {
     processed: Vec<(MessagePriority, Counter)>,
     /// By priority, then by [`PriorityLedger::FIGURES`].
     by_priority: [[Counter; 7]; 4],
+    over_budget: Vec<(MessagePriority, Counter, Gauge)>,
     conflated: Counter,
     held: Gauge,
     in_flight: Gauge,
@@ -279,6 +283,10 @@ impl Exporter {
                 make.counter(names::BY_PRIORITY, labels)
             })
         });
+        let over_budget = MessagePriority::ALL.map(|priority| {
+            let label = || [("priority", priority_label(priority))];
+            (priority, make.counter(names::OVER_BUDGET, label()), make.gauge(names::SHED_SHARE, label()))
+        });
         let latency =
             MessagePriority::ALL.map(|priority| (priority, make.latency(priority), LatencySnapshot::default()));
         let lane_fill = counters.lanes.iter().enumerate().map(|(worker, lanes)| {
@@ -302,6 +310,7 @@ impl Exporter {
             full: make.counter(names::FULL, []),
             processed: processed.into(),
             by_priority,
+            over_budget: over_budget.into(),
             conflated: make.counter(names::CONFLATED, []),
             held: make.gauge(names::HELD, []),
             in_flight: make.gauge(names::IN_FLIGHT, []),
@@ -359,6 +368,10 @@ impl Exporter {
             for (counter, (_, _, pick)) in counters.iter().zip(PriorityLedger::FIGURES) {
                 counter.absolute(pick(part));
             }
+        }
+        for (priority, counter, share) in &self.over_budget {
+            counter.absolute(counters.over_budget(*priority));
+            share.set(f64::from(sample.shed_parts[priority.index()]) / f64::from(PARTS));
         }
         self.conflated.absolute(ledger.conflated);
         self.held.set(counters.held() as f64);

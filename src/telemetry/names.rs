@@ -22,6 +22,10 @@ pub(super) const BY_PRIORITY: (&str, &str) = (
     "k2_messages_by_priority_total",
     "What became of messages, by priority; a replayed one was spilled before, every other has one outcome",
 );
+pub(super) const OVER_BUDGET: (&str, &str) =
+    ("k2_messages_over_budget_total", "Messages over their priority's budget, which got the verdict of the next level");
+pub(super) const SHED_SHARE: (&str, &str) =
+    ("k2_proportional_shed_ratio", "Share of a priority's symbols that is shed by the lag");
 pub(super) const CONFLATED: (&str, &str) = (
     "k2_messages_conflated_total",
     "Messages left out, since a newer one of the same state came before the handler had them",

@@ -1,12 +1,13 @@
 //! Where a worker decides about messages, and hands them to the handler.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::conflation::{Conflation, Held};
 use super::overflow::Overflow;
 use super::tally::{self, ChunkTally};
 use super::{Doing, Progress, replays_at, shed_by_failure};
+use crate::degradation::gradual::part_of;
 use crate::degradation::published::{PolicyReader, Published};
 use crate::degradation::{DegradationLevel, Policy, ShedReason, Verdict};
 use crate::handler::{Context, Handler};
@@ -33,6 +34,39 @@ pub(super) struct Desk<'a, M: Message> {
     /// Messages that were kept, and are with the handler by now.
     pub(super) handed_on: u64,
     pub(super) progress: &'a Progress,
+}
+
+/// What a chunk may take of the priorities' budgets. What it took is given up when it ends, be it by a panic.
+struct Tokens<'a> {
+    shared: Option<&'a [AtomicI64; 4]>,
+    left: [i64; 4],
+    taken: [i64; 4],
+}
+
+impl<'a> Tokens<'a> {
+    #[inline(always)]
+    fn new(shared: Option<&'a [AtomicI64; 4]>) -> Self {
+        let left = shared.map_or([0; 4], |tokens| tokens.each_ref().map(|tokens| tokens.load(Ordering::Relaxed)));
+        Self { shared, left, taken: [0; 4] }
+    }
+
+    #[inline]
+    fn take(&mut self, priority: usize) -> bool {
+        let is_left = self.left[priority] > self.taken[priority];
+        self.taken[priority] += i64::from(is_left);
+        is_left
+    }
+}
+
+impl Drop for Tokens<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        for (tokens, taken) in self.shared.into_iter().flatten().zip(self.taken) {
+            if taken > 0 {
+                tokens.fetch_sub(taken, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Of so many messages that were kept, the latency of one is sampled.
@@ -92,8 +126,8 @@ impl<M: Message> Desk<'_, M> {
             && self.conflation.is_empty();
         if calm {
             process_all::<_, _, ENRICH>(handler, chunk.messages, self.symbols.tier_table(), context, tally);
-        } else if policy.conflates || !self.conflation.is_empty() {
-            if !self.conflation.is_prepared() {
+        } else if policy.conflates || policy.is_gradual || !self.conflation.is_empty() {
+            if policy.conflates && !self.conflation.is_prepared() {
                 self.conflation.prepare(self.symbols.capacity() + 1);
             }
             self.decide_each::<H, ENRICH, true>(handler, chunk, policy, context, tally);
@@ -170,7 +204,7 @@ impl<M: Message> Desk<'_, M> {
 
     /// The same, whatever the weather.
     #[inline(never)]
-    fn decide_each<H: Handler<M>, const ENRICH: bool, const CONFLATE: bool>(
+    fn decide_each<H: Handler<M>, const ENRICH: bool, const FINE: bool>(
         &mut self,
         handler: &mut H,
         chunk: Chunk<'_, M>,
@@ -180,7 +214,8 @@ impl<M: Message> Desk<'_, M> {
     ) {
         let row = *policy.row();
         let tiers = self.symbols.tier_table();
-        let (lane, first) = if CONFLATE { self.origin() } else { (0, 0) };
+        let (lane, first) = if FINE { self.origin() } else { (0, 0) };
+        let mut budget = Tokens::new(if FINE { Some(&self.counters.tokens) } else { None });
         // Within a chunk messages can begin to wait in the spill log, but not cease to.
         let mut waiting = self.overflow.is_pending();
         let has_log = self.overflow.exists();
@@ -192,7 +227,24 @@ impl<M: Message> Desk<'_, M> {
                 self.holes.add(slot, notes[i].load(Ordering::Relaxed));
             }
             let mut verdict = row[priority];
-            if CONFLATE {
+            if FINE {
+                let is_out = part_of(symbol) < policy.gradual.shed_parts[priority];
+                if is_out && verdict.otherwise() != Verdict::Shed {
+                    self.holes.add(slot, 1);
+                    self.counters.shed_one(self.symbols.tier(symbol), priority, ShedReason::Proportional);
+                    tally.others += 1;
+                    continue;
+                }
+                if policy.gradual.has_budget[priority] && !budget.take(priority) {
+                    self.counters.over_budget[priority].add(1);
+                    verdict = policy.row_above()[priority];
+                    if verdict == Verdict::Shed && row[priority] != Verdict::Shed {
+                        self.holes.add(slot, 1);
+                        self.counters.shed_one(self.symbols.tier(symbol), priority, ShedReason::OverBudget);
+                        tally.others += 1;
+                        continue;
+                    }
+                }
                 let class = message.conflation_class();
                 // A state is no history: it does not go behind what waits of its symbol.
                 let is_behind =
@@ -228,7 +280,7 @@ impl<M: Message> Desk<'_, M> {
                 tally.shed(tiers.tier_number(slot), priority);
                 continue;
             }
-            if CONFLATE && self.conflation.holds(slot) {
+            if FINE && self.conflation.is_prepared() && self.conflation.holds(slot) {
                 // What came before it goes before it.
                 self.hand_on_symbol(handler, slot, context);
             }

@@ -10,12 +10,14 @@ use super::super::CliError;
 use crate::config::{Loader, NotReady, keys};
 
 /// What is in force without a restart: these keys, and all below them.
-const RELOADABLE: [&str; 9] = [
+const RELOADABLE: [&str; 11] = [
     "thresholds",
     "tiers",
     "verdicts",
     "shadow",
     "signals",
+    "proportional",
+    "budget",
     "pipeline.mode",
     "pipeline.sample_interval",
     "spill.replay_share",
