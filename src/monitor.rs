@@ -298,7 +298,6 @@ impl Monitor {
         sample.observing = self.settings.mode == Mode::Observe;
         sample.shadow =
             self.shadow.as_mut().map(|shadow| shadow.check_all(sample.at, lag, memory, readings.iter().copied()));
-        *lock(&self.shared.last) = sample.clone();
 
         let mut manager = self.shared.manager();
         let level = manager.check_all(sample.at, lag, memory, readings);
@@ -309,6 +308,7 @@ impl Monitor {
         drop(manager);
         let gradual = GradualPolicy::at(&self.settings.gradual, lag, &self.published.policy().gradual);
         sample.shed_parts = gradual.shed_parts;
+        *lock(&self.shared.last) = sample.clone();
         self.refill(sample.at);
         if self.published.publish_with(level, self.settings.mode, self.settings.verdicts, gradual) {
             let in_force = self.published.policy().level;

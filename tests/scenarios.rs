@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use plimsoll::simulation::{Conditions, Model, Scenario, Simulation, SpillModel};
 use plimsoll::{
+    Budget,
     DegradationLevel::{self, Aggressive, CircuitBreak, Graceful, Normal, Soft},
-    DegradationThresholds, MessagePriority, ShedReason, Signal, Tier, Transition, VerdictTable,
+    DegradationThresholds, Gradual, MessagePriority, ProportionalShedding, ShedReason, Signal, Tier, Transition,
+    VerdictTable,
 };
 
 fn simulation(model: Model) -> Simulation {
@@ -278,6 +280,52 @@ fn conflation_keeps_states_fresh_where_queues_do_not() {
     let ((plain, _), (conflated, ledger)) = (run(VerdictTable::default()), run(VerdictTable::conflate()));
     assert!(plain > Duration::from_secs(5) && conflated < Duration::from_millis(500), "{plain:?}, {conflated:?}");
     assert!(ledger.conflated > 1_000_000 && ledger.refused == 0, "{ledger:?}");
+}
+
+/// 300 000 a second at SOFT, which manages 250 000: without more, GRACEFUL. With a share of NORMAL's symbols shed from a lag of 100 000 on, the load falls until it
+/// is what is managed: 50 000 of 120 000, which is 27 of 64 parts, and stays there; the level does not.
+#[test]
+fn proportional_shedding_finds_its_balance_where_steps_would_swing() {
+    let shed = ProportionalShedding { from_lag: 100_000, to_lag: 500_000, from_percent: 0.0, to_percent: 100.0 };
+    let mut model = Model::default();
+    let conditions = Conditions::offered(300_000.0);
+    let mut plain = simulation(model);
+    plain.run(Duration::from_secs(60), |_| conditions);
+    assert!(plain.timeline().highest() >= Graceful);
+    model.gradual[MessagePriority::Normal.index()] = Gradual { shed: Some(shed), budget: None };
+    let mut simulation = simulation(model);
+    simulation.run(Duration::from_secs(60), |_| conditions);
+    assert_eq!(simulation.timeline().transitions().len(), 1);
+    assert_eq!(simulation.level(), Soft);
+    let before = (simulation.lag(), simulation.ledger().shed);
+    simulation.run(Duration::from_secs(120), |_| conditions);
+    let ledger = simulation.ledger();
+    ledger.check().unwrap();
+    let rate = (ledger.shed - before.1) as f64 / 60.0;
+    assert!((rate - 50_000.0).abs() < 3_000.0, "{rate} a second are shed");
+    let parts = (simulation.lag() as f64 - 100_000.0) / 400_000.0 * 64.0;
+    assert!((24.0..=30.0).contains(&parts) && simulation.lag().abs_diff(before.0) < 25_000, "{}", simulation.lag());
+    assert_eq!(ledger.shed_by.get(Tier::Tier3, ShedReason::Proportional), ledger.shed);
+}
+
+/// 20 000 a second of LOW, and a budget of 5 000 at GRACEFUL's next level, which sheds it: at SOFT, where all is processed within budget.
+#[test]
+fn a_budget_lets_through_what_it_says() {
+    let mut model = Model::default();
+    let budget = Budget { messages_per_second: 5_000.0, burst: 1_000 };
+    model.gradual[MessagePriority::Low.index()] = Gradual { shed: None, budget: Some(budget) };
+    let thresholds = DegradationThresholds { lag_soft: 1, ..Default::default() };
+    let mut simulation = Simulation::new(model, thresholds, VerdictTable::default()).unwrap();
+    // Of 200 000 a second, which SOFT manages.
+    simulation.run(Duration::from_secs(100), |_| Conditions::offered(200_000.0));
+    assert_eq!(simulation.level(), Soft);
+    let ledger = simulation.ledger();
+    ledger.check().unwrap();
+    let low = ledger.by_priority[MessagePriority::Low.index()];
+    let rate = low.processed_live as f64 / 100.0;
+    assert!((rate - 5_000.0).abs() < 100.0, "{rate}");
+    assert!(ledger.shed_by.get(Tier::Tier3, ShedReason::OverBudget) > 1_000_000, "{ledger:?}");
+    assert_eq!(ledger.shed_by.get(Tier::Tier3, ShedReason::OverBudget), ledger.shed);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::manager::{DegradationManager, Pin};
 use super::signal::{Signal, SignalStatus};
 use super::thresholds::DegradationThresholds;
 use super::transition::{Cause, Transition};
+use crate::symbols::MessagePriority;
 use crate::words::{grouped, rounded};
 
 /// Why a [`DegradationManager`] is at its level, and what must happen for it to go down. `Display` says it in words, a line for each thing.
@@ -27,6 +28,8 @@ pub struct Explanation {
     pub memory_pct: f64,
     /// Signals beside these two.
     pub signals: Vec<SignalStatus>,
+    /// By priority, most valuable first: the share of its symbols that is shed by the lag, 0 to 1; as the pipeline fills it in.
+    pub shed_shares: [f64; 4],
     /// What of the cooldown is left.
     pub cooldown_left: Duration,
     /// The level that these signals ask for by themselves.
@@ -50,6 +53,7 @@ impl DegradationManager {
             memory_pct,
             cooldown_left: since_last.map_or(Duration::ZERO, |since| cooldown.saturating_sub(since)),
             signals: self.signals().to_vec(),
+            shed_shares: [0.0; 4],
             target: self.target(lag, memory_pct),
             thresholds: *self.thresholds(),
         }
@@ -67,6 +71,11 @@ impl fmt::Display for Explanation {
             Some(transition) => write!(f, ", from {}: {}.", transition.from, in_words(&transition.cause))?,
         }
         self.signals(f)?;
+        for (priority, share) in
+            MessagePriority::ALL.into_iter().zip(self.shed_shares).filter(|(_, share)| *share > 0.0)
+        {
+            write!(f, "\nOf {}'s symbols {:.0} % are shed by the lag.", priority.name(), share * 100.0)?;
+        }
         match self.pinned {
             None => self.way_down(f),
             Some((level, left)) => {

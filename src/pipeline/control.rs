@@ -161,7 +161,8 @@ impl Control {
     /// Why the level is what it is, and what must happen for it to go down.
     pub fn explain(&self) -> Explanation {
         let last = self.shared.last();
-        self.shared.manager().explain(self.start.elapsed(), last.lag, last.memory.percent())
+        let explanation = self.shared.manager().explain(self.start.elapsed(), last.lag, last.memory.percent());
+        Explanation { shed_shares: last.shed_shares(), ..explanation }
     }
 
     /// Whether all threads do their work.
@@ -185,6 +186,7 @@ impl Control {
         let uptime = self.start.elapsed();
         let manager = self.shared.manager();
         let explanation = manager.explain(uptime, last.lag, last.memory.percent());
+        let explanation = Explanation { shed_shares: last.shed_shares(), ..explanation };
         let (level, pinned) = (manager.level(), manager.pinned());
         let (transitions, transition_count) = (manager.history().copied().collect(), manager.transition_count());
         drop(manager);

@@ -40,14 +40,15 @@ mod timeline;
 use std::time::Duration;
 
 pub use model::{Conditions, Model, ModelError, SpillModel};
-use queue::{Cohort, Queue};
+use queue::{Cohort, Queue, Standing};
 pub use scenario::Scenario;
 pub use timeline::Timeline;
 
+use crate::degradation::gradual::{GradualPolicy, PARTS};
 use crate::degradation::published::Published;
 use crate::degradation::{
-    DegradationLevel, DegradationManager, DegradationThresholds, Policy, ShedReason, Signal, SignalError, SignalName,
-    SignalStatus, ThresholdError, Verdict, VerdictTable,
+    Budget, DegradationLevel, DegradationManager, DegradationThresholds, Policy, ShedReason, Signal, SignalError,
+    SignalName, SignalStatus, ThresholdError, Verdict, VerdictTable,
 };
 use crate::ledger::Ledger;
 use crate::symbols::{MessagePriority, SymbolTiers, Tier};
@@ -78,6 +79,8 @@ pub struct Simulation {
     spilled: Queue,
     /// What is kept to be conflated: of each state one.
     held: Queue,
+    /// What is left of each priority's budget.
+    tokens: [f64; 4],
     /// Parts of messages that tell a state.
     state_parts: [f64; 4],
     /// Parts of messages that were offered and are not whole ones yet.
@@ -128,6 +131,7 @@ impl Simulation {
             lane: Queue::default(),
             spilled: Queue::default(),
             held: Queue::default(),
+            tokens: [0.0; 4],
             state_parts: [0.0; 4],
             offered_parts: [0.0; 4],
             credit: 0.0,
@@ -199,7 +203,7 @@ impl Simulation {
 
     fn offer(&mut self, conditions: &Conditions) {
         let seconds = self.model.sample_interval.as_secs_f64();
-        let mut arrived = Cohort { step: self.steps, counts: [0; 4] };
+        let mut arrived = Cohort { step: self.steps, ..Cohort::default() };
         for (i, part) in self.offered_parts.iter_mut().enumerate() {
             *part += conditions.offered_per_second[i].max(0.0) * seconds;
             let count = *part as u64;
@@ -235,7 +239,11 @@ impl Simulation {
         let mut time = self.credit + step;
         while time > 0.0 {
             let Some(front) = self.lane.front().copied() else { break };
-            let verdicts = self.verdicts(conditions);
+            if self.policy.is_gradual && front.standing == Standing::New {
+                time -= self.sort(&front);
+                continue;
+            }
+            let verdicts = self.verdicts(conditions, front.standing == Standing::Over);
             let replays = self.replays_for(&front, &verdicts);
             let live_ns: f64 = self.live_cost(&front, &verdicts, conditions);
             let cost = live_ns + replays as f64 * self.replay_cost(conditions);
@@ -262,11 +270,46 @@ impl Simulation {
         self.credit = time.min(step);
     }
 
-    /// What becomes of a message of each priority now.
-    fn verdicts(&self, conditions: &Conditions) -> [Fate; 4] {
+    /// Sheds the share of the front's symbols that is out, and tells apart what is within budget and what is over; returns the nanoseconds that it
+    /// took.
+    fn sort(&mut self, front: &Cohort) -> f64 {
+        let mut within = Cohort { standing: Standing::Within, ..*front };
+        let mut over = Cohort { counts: [0; 4], standing: Standing::Over, ..*front };
+        let mut out = 0;
+        for priority in MessagePriority::ALL {
+            let i = priority.index();
+            let is_shed = self.policy.row()[i].otherwise() == Verdict::Shed;
+            if !is_shed {
+                let share = f64::from(self.policy.gradual.shed_parts[i]) / f64::from(PARTS);
+                let shed = (within.counts[i] as f64 * share).round() as u64;
+                within.counts[i] -= shed;
+                self.ledger.shed += shed;
+                self.ledger.by_priority[i].shed += shed;
+                self.ledger.shed_by.count(tier_of(priority), ShedReason::Proportional, shed);
+                out += shed;
+            }
+            if self.policy.gradual.has_budget[i] {
+                let allowed = within.counts[i].min(self.tokens[i] as u64);
+                over.counts[i] = within.counts[i] - allowed;
+                within.counts[i] = allowed;
+                self.tokens[i] -= allowed as f64;
+            }
+        }
+        self.lane.replace_front([within, over]);
+        out as f64 * self.model.shed_ns
+    }
+
+    /// What becomes of a message of each priority now. `over`: of those over budget.
+    fn verdicts(&self, conditions: &Conditions, over: bool) -> [Fate; 4] {
         let waiting = self.spilled.counts();
-        let rest: [Outcome; 4] = std::array::from_fn(|i| match self.policy.row()[i].otherwise() {
-            Verdict::Shed => Outcome::Shed(ShedReason::at(self.policy.level)),
+        let has_budget = self.policy.gradual.has_budget;
+        let verdict = |i: usize| if over && has_budget[i] { self.policy.row_above()[i] } else { self.policy.row()[i] };
+        let reason = |i: usize| match self.policy.row()[i].otherwise() {
+            Verdict::Process | Verdict::Spill if verdict(i) == Verdict::Shed => ShedReason::OverBudget,
+            _ => ShedReason::at(self.policy.level),
+        };
+        let rest: [Outcome; 4] = std::array::from_fn(|i| match verdict(i).otherwise() {
+            Verdict::Shed => Outcome::Shed(reason(i)),
             Verdict::Process if waiting[i] == 0 => Outcome::Process,
             _ => match self.model.spill {
                 None => Outcome::Shed(ShedReason::at(self.policy.level)),
@@ -277,7 +320,7 @@ impl Simulation {
             },
         });
         std::array::from_fn(|i| {
-            let verdict = self.policy.row()[i];
+            let verdict = verdict(i);
             let is_behind = verdict == Verdict::Process && self.policy.conflates && waiting[i] > 0;
             Fate { states: if verdict.conflates() || is_behind { self.model.states[i] } else { 0.0 }, rest: rest[i] }
         })
@@ -340,7 +383,7 @@ impl Simulation {
                     self.ledger.spilled += count;
                     let mut counts = [0; 4];
                     counts[i] = count;
-                    self.spilled.push(Cohort { step: taken.step, counts });
+                    self.spilled.push(Cohort { step: taken.step, counts, ..Cohort::default() });
                 }
                 Outcome::Shed(reason) => {
                     part.shed += count;
@@ -365,7 +408,7 @@ impl Simulation {
         let fresh = ((free * (1.0 - (-(count as f64) / keys).exp())).round() as u64).min(count);
         let mut counts = [0; 4];
         counts[i] = fresh;
-        self.held.push(Cohort { step: taken.step, counts });
+        self.held.push(Cohort { step: taken.step, counts, ..Cohort::default() });
         self.ledger.conflated += count - fresh;
         self.ledger.by_priority[i].conflated += count - fresh;
         count
@@ -422,8 +465,17 @@ impl Simulation {
         };
         let readings: Vec<_> = self.manager.signals().iter().map(reading).collect();
         let level = self.manager.check_all(at, lag, self.memory_pct, readings);
-        if level != self.policy.level {
-            self.policy = Policy { level, epoch: self.policy.epoch + 1, ..self.policy };
+        let gradual = GradualPolicy::at(&self.model.gradual, lag, &self.policy.gradual);
+        if level != self.policy.level || gradual != self.policy.gradual {
+            let (epoch, is_gradual) = (self.policy.epoch + 1, gradual.is_any());
+            self.policy = Policy { level, epoch, gradual, is_gradual, ..self.policy };
+        }
+        for (tokens, gradual) in self.tokens.iter_mut().zip(&self.model.gradual) {
+            if let Some(Budget { messages_per_second, burst }) = gradual.budget {
+                let more = messages_per_second * self.model.sample_interval.as_secs_f64();
+                // It is full at first.
+                *tokens = if self.steps == 1 { burst as f64 } else { (*tokens + more).min(burst as f64) };
+            }
         }
         self.timeline.add(at, &self.manager);
         Step { at, level, lag, memory_pct: self.memory_pct, spill_pending: self.spilled.len(), age }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::degradation::DegradationThresholds;
+use crate::degradation::{DegradationThresholds, Gradual, GradualError};
+use crate::symbols::MessagePriority;
 
 /// A pipeline: its workers, what messages cost them, its lane, its spill disk and its memory.
 ///
@@ -28,6 +29,8 @@ pub struct Model {
     pub states: [f64; 4],
     /// Of each priority, how many states there are: symbols, as a rule.
     pub keys: [u64; 4],
+    /// What each priority gets beside its verdicts.
+    pub gradual: [Gradual; 4],
     /// Messages that the lane holds.
     pub lane_capacity: u64,
     /// How much of a busy worker's work replay may be, above 0 and below 1.
@@ -61,6 +64,7 @@ impl Default for Model {
             conflate_ns: 20.0,
             states: [0.0; 4],
             keys: [20, 40, 2_000, 0],
+            gradual: [Gradual::default(); 4],
             lane_capacity: 5_250_000,
             replay_share: 0.5,
             spill: Some(SpillModel { capacity: u64::MAX }),
@@ -109,6 +113,9 @@ pub enum ModelError {
         /// What would be in range.
         expected: &'static str,
     },
+    /// What a priority gets beside its verdicts makes no sense.
+    #[error("{0}")]
+    Gradual(#[from] GradualError),
     /// The lane would be full before the gate is shut.
     #[error(
         "lane_capacity = {lane_capacity} must exceed lag_circuit_break = {lag_circuit_break}: else the lane is full before the gate is shut"
@@ -127,6 +134,9 @@ impl Model {
             if ok { Ok(()) } else { Err(ModelError::OutOfRange { field, value, expected }) }
         };
         check("workers", self.workers as f64, self.workers > 0, "1 or more")?;
+        for (priority, gradual) in MessagePriority::ALL.into_iter().zip(&self.gradual) {
+            gradual.check(priority)?;
+        }
         let cost = |ns: f64| ns.is_finite() && ns >= 0.0;
         check("process_ns", self.process_ns, self.process_ns.is_finite() && self.process_ns > 0.0, "above 0")?;
         for (field, value) in [

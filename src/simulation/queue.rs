@@ -3,10 +3,22 @@
 use std::collections::VecDeque;
 
 /// Messages that arrived in the same step, by priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cohort {
     pub(super) step: u64,
     pub(super) counts: [u64; 4],
+    pub(super) standing: Standing,
+}
+
+/// Whether messages were looked at yet, and what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    #[default]
+    New,
+    /// Within their priority's budget, if there is one.
+    Within,
+    /// Over it.
+    Over,
 }
 
 impl Cohort {
@@ -19,7 +31,7 @@ impl Cohort {
         if share >= 1.0 {
             return *self;
         }
-        Self { step: self.step, counts: self.counts.map(|count| (count as f64 * share) as u64) }
+        Self { counts: self.counts.map(|count| (count as f64 * share) as u64), ..*self }
     }
 
     /// So many of them, or all.
@@ -29,7 +41,7 @@ impl Cohort {
             count -= taken;
             taken
         });
-        Self { step: self.step, counts }
+        Self { counts, ..*self }
     }
 }
 
@@ -63,9 +75,20 @@ impl Queue {
             return;
         }
         self.counts.iter_mut().zip(cohort.counts).for_each(|(all, count)| *all += count);
-        match self.cohorts.back_mut().filter(|last| last.step == cohort.step) {
+        let is_same = |last: &&mut Cohort| (last.step, last.standing) == (cohort.step, cohort.standing);
+        match self.cohorts.back_mut().filter(is_same) {
             Some(last) => last.counts.iter_mut().zip(cohort.counts).for_each(|(all, count)| *all += count),
             None => self.cohorts.push_back(cohort),
+        }
+    }
+
+    /// Puts these in the place of the front, which has them all and perhaps some more.
+    pub(super) fn replace_front(&mut self, cohorts: [Cohort; 2]) {
+        let Some(front) = self.cohorts.pop_front() else { return };
+        self.counts.iter_mut().zip(front.counts).for_each(|(all, count)| *all -= count);
+        for cohort in cohorts.into_iter().rev().filter(|cohort| cohort.total() > 0) {
+            self.counts.iter_mut().zip(cohort.counts).for_each(|(all, count)| *all += count);
+            self.cohorts.push_front(cohort);
         }
     }
 

@@ -40,6 +40,13 @@ pub(crate) struct Sample {
     pub(crate) shadow: Option<DegradationLevel>,
 }
 
+impl Sample {
+    /// By priority: the share of symbols that is shed by lag.
+    pub(crate) fn shed_shares(&self) -> [f64; 4] {
+        self.shed_parts.map(|parts| f64::from(parts) / f64::from(PARTS))
+    }
+}
+
 /// Pre-made handles of the spill log's series.
 struct SpillExporter {
     spilled: Counter,
@@ -371,7 +378,7 @@ impl Exporter {
         }
         for (priority, counter, share) in &self.over_budget {
             counter.absolute(counters.over_budget(*priority));
-            share.set(f64::from(sample.shed_parts[priority.index()]) / f64::from(PARTS));
+            share.set(sample.shed_shares()[priority.index()]);
         }
         self.conflated.absolute(ledger.conflated);
         self.held.set(counters.held() as f64);

@@ -41,6 +41,7 @@ impl ModelFlags {
         let lane_capacity = config.pipeline.lane_capacity.map(|capacity| capacity as u64);
         Model {
             workers,
+            gradual: config.gradual(),
             process_ns: process_ns.unwrap_or(default.process_ns),
             enrich_ns: enrich_ns.unwrap_or(enrich_default),
             // As the pipeline has it: that, and a twentieth more.
