@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::degradation::gradual::GradualPolicy;
+use crate::degradation::gradual::{BudgetClock, GradualPolicy};
 use crate::degradation::published::Published;
-use crate::degradation::{Budget, DegradationLevel, DegradationManager, Mode, Signal, SignalName, Transition};
+use crate::degradation::{DegradationLevel, DegradationManager, Mode, Signal, SignalName, Transition};
 use crate::lane::Waker;
 use crate::ledger::Counters;
 use crate::message::wall_clock_ns;
@@ -181,10 +181,8 @@ pub(crate) struct Monitor {
     pub(crate) supervision: Supervision,
     /// By worker.
     pub(crate) stalls: Vec<StallWatch>,
-    /// When budgets were refilled last, since the start.
-    pub(crate) refilled: Duration,
-    /// By priority: parts of messages that a budget comes to, beside whole ones; not-a-number: it was never filled.
-    pub(crate) token_parts: [f64; 4],
+    /// By priority.
+    pub(crate) budgets: [BudgetClock; 4],
     /// Goes on after a panic, as often as this allows; `None`: not at all.
     pub(crate) restarts: Option<RestartBudget>,
     /// What the shadow thresholds give.
@@ -325,18 +323,12 @@ impl Monitor {
 
     /// Gives workers what the budgets come to since the last time.
     fn refill(&mut self, now: Duration) {
-        let seconds = now.saturating_sub(self.refilled).as_secs_f64();
-        self.refilled = now;
-        for (i, gradual) in self.settings.gradual.iter().enumerate() {
-            let Some(Budget { messages_per_second, burst }) = gradual.budget else { continue };
-            // A budget that is new is a full one.
-            let due = if self.token_parts[i].is_nan() {
-                burst as f64
-            } else {
-                self.token_parts[i] + messages_per_second * seconds
-            };
-            self.token_parts[i] = due.fract();
-            self.counters.refill(i, due as i64, burst);
+        for (i, (gradual, clock)) in self.settings.gradual.iter().zip(&mut self.budgets).enumerate() {
+            match &gradual.budget {
+                Some(budget) => self.counters.refill(i, clock.due(now, budget), budget.burst),
+                // One that comes again is a new one.
+                None => *clock = BudgetClock::default(),
+            }
         }
     }
 

@@ -59,6 +59,12 @@
 //! that for 128 messages. By default the run ends with exit code 1, within `drain_timeout`. `gdb -p PID -batch -ex 'thread apply all bt'` before that
 //! shows where it hangs. If it is merely slow, raise `stall_after`.
 //!
+//! # A signal is not refreshed
+//!
+//! `PlimsollSignalStale`. Whoever sets the signal (an embedder's gauge or closure) has not done so for its `stale_after`. What that means for the level its `on_stale`
+//! says: nothing is asked for, its last value counts on, or SOFT is. `plimsoll ctl explain` shows value and policy. Look for the thread that should
+//! set it: it hangs in what it measures, as a rule.
+//!
 //! # A handler panics
 //!
 //! `PlimsollHandlerRestarted`: it was made anew, as `on_panic = "restart-worker"` says, and the message in hand was shed as `worker_failed`, or lost from the

@@ -57,6 +57,25 @@ fn mistakes_are_told_with_their_line_and_what_would_be_right() {
         ("[verdicts]\nsoft = [\"process\"]", &["an array of length 4", "c.toml:2:8"]),
         ("[spill]\ndir = \"x\"\nbudget_bytes = \"64MB\"", &["\"64MB\" is no size", "KiB, MiB", "c.toml:3:16"]),
         ("[spill]\nreplay_share = 0.5", &["[spill] has no dir"]),
+        ("[signals.error_rate]\nsoft = 1", &["unknown field `error_rate`", "`age` or `spill_disk`"]),
+        (
+            "[signals.age]\nsoft = 5\ngraceful = 5\naggressive = 6\ncircuit_break = 7",
+            &["signal age: thresholds [5.0, 5.0, 6.0, 7.0] must be numbers that rise strictly"],
+        ),
+        (
+            "[proportional.normal]\nfrom_lag = 1\nto_lag = 2\nto_percent = 120",
+            &["NORMAL: to_percent = 120 is out of range: a percentage from 0 to 100"],
+        ),
+        ("[proportional.normal]\nfrom_lag = 2\nto_lag = 2", &["NORMAL: from_lag = 2 must be below to_lag = 2"]),
+        (
+            "[budget.low]\nmessages_per_second = 0\nburst = 1",
+            &["LOW: messages_per_second = 0 is out of range: above 0"],
+        ),
+        ("[budget.usual]\nburst = 1", &["`usual`", "`critical`"]),
+        (
+            "[verdicts]\nsoft = [\"process\", \"merge\", \"shed\", \"shed\"]",
+            &["\"merge\" is no verdict", "`conflate-else-spill`"],
+        ),
         ("[http]\nnot_ready_from = \"hard\"", &["`hard`", "`never`"]),
         ("[supervision]\non_panic = \"ignore\"", &["`ignore`", "`stop` or `restart-worker`"]),
         (

@@ -399,3 +399,38 @@ fn a_break_of_the_break_or_a_pin_by_hand_is_not_stuck() {
     assert_eq!(run.status()["level"]["name"], "CIRCUIT_BREAK");
     assert!(run.end().status.success());
 }
+
+#[test]
+fn what_is_finer_than_five_steps_is_configured_changed_and_shown() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("c.toml");
+    // Whatever is in hand is too old; and half of NORMAL's symbols are out whatever the lag.
+    let text = "[signals.age]\nsoft = -3\ngraceful = -2\naggressive = -1\ncircuit_break = 1e9\n\
+                [proportional.normal]\nfrom_lag = 0\nto_lag = 1\nfrom_percent = 50\nto_percent = 50\n";
+    std::fs::write(&config, text).unwrap();
+    let mut run = Service::start(dir.path(), &["--bars", "bars.csv", "--config", "c.toml"], &[]);
+    wait_until("AGGRESSIVE", || run.status()["level"]["name"] == "AGGRESSIVE");
+    let signal = &run.status()["signals"][0];
+    assert_eq!(
+        (&signal["name"], &signal["unit"], &signal["asks"]),
+        (&"age".into(), &"ms".into(), &"AGGRESSIVE".into())
+    );
+    for said in [
+        "age 0.0 had reached -1",
+        "age is 0.0 ms; AGGRESSIVE begins at -1 ms",
+        "Of NORMAL's symbols 50 % are shed by the lag.",
+    ] {
+        let text = run.told(&["explain"]);
+        assert!(text.contains(said), "no {said:?} in {text}");
+    }
+    let is_there = |line: &str| line.starts_with("k2_signal_level{") && line.ends_with(" 3");
+    wait_until("the metric", || run.get("/metrics").1.lines().any(is_there));
+    // Without them, after a reload, and without a restart.
+    std::fs::write(&config, "[thresholds]\nrecovery_cooldown_seconds = 0\n").unwrap();
+    run.told(&["reload"]);
+    wait_until("NORMAL", || run.status()["level"]["name"] == "NORMAL");
+    assert_eq!(run.status()["signals"], serde_json::json!([]));
+    run.feed(30);
+    wait_until("all are processed", || run.status()["totals"]["processed_live"] == 30);
+    assert!(run.end().status.success());
+}

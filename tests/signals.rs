@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plimsoll::spill::SpillConfig;
@@ -115,6 +115,59 @@ fn the_age_of_messages_is_that_of_the_oldest_in_hand() {
     drop(feed);
     let finished = pipeline.join().unwrap();
     assert_eq!(finished.transition_count, 2, "{:?}", finished.transitions);
+}
+
+/// Holds the handler in messages of odd size, until it is told to go on.
+struct Odd(Arc<AtomicU64>, Arc<AtomicU64>);
+
+impl plimsoll::Handler<Tick> for Odd {
+    fn process(&mut self, tick: &Tick, _: &Context) {
+        if !tick.size.is_multiple_of(2) {
+            self.1.store(tick.size, Ordering::Release);
+            wait_until("to go on", || self.0.load(Ordering::Acquire) >= tick.size);
+        }
+    }
+}
+
+/// Two lanes: while the worker is held in one, the other's age is that of nothing, be there nothing in it, or something that was not looked at yet.
+#[test]
+fn a_lane_that_is_empty_has_no_age_whatever_was_in_it_before() {
+    let lag = ForcedLag::default();
+    let (allowed, held) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (go, at) = (Arc::clone(&allowed), Arc::clone(&held));
+    let age = Signal::age([6e4, 3.6e6, 8.64e7, 1e9]);
+    let builder = forced_pipeline(&lag).own_signal(age).producers(2);
+    let mut pipeline: Pipeline<Tick, Odd> = builder.start(move |_| Odd(Arc::clone(&go), Arc::clone(&at))).unwrap();
+    let (mut first, mut second) = (pipeline.ingress().unwrap(), pipeline.ingress().unwrap());
+    let offer = |feed: &mut plimsoll::Ingress<Tick>, size: u64, seconds: u64| {
+        let receive_ns = wall_clock_ns() - seconds * 1_000_000_000;
+        assert_eq!(feed.offer(Tick { receive_ns, ..trade(TIER_1, size) }), Offer::Accepted);
+        feed.flush();
+    };
+    let held_in = |size| wait_until("it is held", || held.load(Ordering::Acquire) == size);
+    let is_young = || {
+        let samples = pipeline.monitor_samples();
+        wait_until("some samples", || pipeline.monitor_samples() > samples + 5);
+        let value = pipeline.control().explain().signals[0].value.unwrap();
+        assert!(value < 60_000.0, "{value}");
+    };
+    // Held in the second lane; then an old one in the first, which is finished before the next of the second.
+    offer(&mut second, 1, 0);
+    held_in(1);
+    offer(&mut first, 2, 120);
+    offer(&mut second, 3, 0);
+    allowed.store(1, Ordering::Release);
+    held_in(3);
+    is_young();
+    // By the next one of the second the first lane was seen to be empty. What is in it then is not as old as what was.
+    offer(&mut second, 5, 0);
+    allowed.store(3, Ordering::Release);
+    held_in(5);
+    offer(&mut first, 6, 0);
+    is_young();
+    allowed.store(5, Ordering::Release);
+    drop((first, second));
+    assert_eq!(pipeline.join().unwrap().transition_count, 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Finer than five steps: a share of a priority's symbols that is shed while the lag is between two marks, and a budget of messages a second.
 
+use std::time::Duration;
+
 use crate::message::SymbolId;
 use crate::symbols::MessagePriority;
 
@@ -109,6 +111,25 @@ impl Gradual {
     }
 }
 
+/// What a budget comes to over time, in whole messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BudgetClock {
+    /// When it was asked last; `None`: never.
+    last: Option<Duration>,
+    /// Beside whole messages.
+    part: f64,
+}
+
+impl BudgetClock {
+    /// Messages since the last time; at first all that may come at once.
+    pub(crate) fn due(&mut self, now: Duration, budget: &Budget) -> u64 {
+        let Some(last) = self.last.replace(now) else { return budget.burst };
+        let due = self.part + budget.messages_per_second * now.saturating_sub(last).as_secs_f64();
+        self.part = due.fract();
+        due as u64
+    }
+}
+
 /// What the workers are told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GradualPolicy {
@@ -173,6 +194,20 @@ mod tests {
         assert_eq!(found, [0, 0, 0, 1, 1, 2, 32, 64, 64, 64]);
         let found = [735, 725, 715, 705, 101, 95].map(&mut parts);
         assert_eq!(found, [64, 64, 62, 62, 1, 0], "one part less is no less");
+    }
+
+    #[test]
+    fn a_budget_comes_to_what_it_says_however_often_it_is_asked() {
+        let budget = Budget { messages_per_second: 333.3, burst: 40 };
+        let mut clock = BudgetClock::default();
+        assert_eq!(clock.due(Duration::from_secs(7), &budget), 40);
+        let due = |clock: &mut BudgetClock, millis| {
+            clock.due(Duration::from_secs(7) + Duration::from_millis(millis), &budget)
+        };
+        let sum: u64 = (1..=1_000).map(|millis| due(&mut clock, millis)).sum();
+        assert_eq!(sum, 333);
+        assert_eq!(due(&mut clock, 1_000), 0);
+        assert_eq!(due(&mut clock, 11_000), 3_333, "and the parts are kept");
     }
 
     #[test]

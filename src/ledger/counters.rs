@@ -124,8 +124,9 @@ impl Counters {
     }
 
     /// Gives each worker its part of what a budget comes to in a while: so many messages in all, up to so many at once.
-    pub(crate) fn refill(&self, priority: usize, messages: i64, burst: u64) {
+    pub(crate) fn refill(&self, priority: usize, messages: u64, burst: u64) {
         let workers = self.workers.len() as i64;
+        let messages = i64::try_from(messages).unwrap_or(i64::MAX);
         let most = (i64::try_from(burst).unwrap_or(i64::MAX) / workers).max(1);
         for (i, worker) in (0..).zip(&self.workers) {
             // What cannot be divided goes round.
@@ -226,5 +227,33 @@ impl Counters {
             all.add(&worker.latency[priority.index()].snapshot());
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_divided_among_workers_and_none_has_more_than_its_part_at_once() {
+        let workers = (0..3).map(|_| Arc::default()).collect();
+        let counters = Counters {
+            workers,
+            lanes: vec![Vec::new(); 3],
+            offered: Vec::new(),
+            redelivered: Vec::new(),
+            spill: Vec::new(),
+        };
+        let tokens = || counters.workers.iter().map(|w| w.tokens[2].load(Ordering::Relaxed)).collect::<Vec<_>>();
+        counters.refill(2, 8, 30);
+        assert_eq!(tokens(), [3, 3, 2]);
+        counters.refill(2, 24, 30);
+        assert_eq!(tokens(), [10, 10, 10]);
+        counters.workers[1].tokens[2].fetch_sub(9, Ordering::Relaxed);
+        counters.refill(2, 3, 30);
+        assert_eq!(tokens(), [10, 2, 10]);
+        // A budget that has become smaller takes nothing back.
+        counters.refill(2, 3, 6);
+        assert_eq!(tokens(), [10, 2, 10]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use core_affinity::CoreId;
 use crossbeam::channel::{Sender as ChannelSender, bounded};
@@ -163,8 +163,7 @@ impl PipelineBuilder {
             memory: self.memory,
             sources: self.sources,
             spill_budget_bytes,
-            refilled: Duration::ZERO,
-            token_parts: [f64::NAN; 4],
+            budgets: Default::default(),
             on_transition: self.on_transition,
             wakers,
             arms: spilling.arms,
