@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use counting::{COUNTING, MARKED, counted};
 use plimsoll::spill::SpillConfig;
 use plimsoll::{
-    Context, DegradationLevel, Handler, Ingress, LatencySnapshot, Ledger, Offer, Offered, Pipeline, PipelineBuilder,
-    SymbolId, Tick, TickKind, VerdictTable,
+    Budget, Context, DegradationLevel, Gradual, Handler, Ingress, LatencySnapshot, Ledger, MessagePriority, Offer,
+    Offered, Pipeline, PipelineBuilder, ProportionalShedding, ShedReason, SymbolId, Tick, TickKind, Tier, VerdictTable,
 };
 use support::{ForcedLag, forced_pipeline, reference, trade, wait_until};
 
@@ -113,6 +113,14 @@ fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
     let lag = ForcedLag::default();
     check(&lag, forced_pipeline(&lag).verdicts(VerdictTable::conflate()), |ledger| {
         assert!(ledger.conflated >= 20_000, "{ledger:?}");
+    });
+
+    let lag = ForcedLag::default();
+    let shed = ProportionalShedding { from_lag: 500, to_lag: 20_000, from_percent: 0.0, to_percent: 50.0 };
+    let budget = Budget { messages_per_second: 100_000.0, burst: 10_000 };
+    let gradual = Gradual { shed: Some(shed), budget: Some(budget) };
+    check(&lag, forced_pipeline(&lag).gradual(MessagePriority::Normal, gradual), |ledger| {
+        assert!(Tier::ALL.iter().any(|tier| ledger.shed_by.get(*tier, ShedReason::Proportional) > 0), "{ledger:?}");
     });
 
     let dir = tempfile::tempdir().unwrap();

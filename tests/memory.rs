@@ -16,7 +16,7 @@ use plimsoll::spill::{SpillConfig, worker_of};
 use plimsoll::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use plimsoll::{
     Context, DataType, DegradationLevel, Footprint, Handler, Ingress, Message, Offer, Pipeline, PipelineBuilder,
-    SymbolId, SymbolTiers, Symbols, Tick,
+    SymbolId, SymbolTiers, Symbols, Tick, VerdictTable,
 };
 use support::spill::{child, child_plan, run_child};
 use support::{ForcedLag, forced_pipeline, trade, wait_until};
@@ -140,10 +140,14 @@ fn heap_peak<T>(run: impl FnOnce() -> T) -> (u64, T) {
 }
 
 fn check_heap<M: Message>(plan: Plan, make: fn(SymbolId) -> M) {
+    check_heap_with(plan, VerdictTable::default(), make);
+}
+
+fn check_heap_with<M: Message>(plan: Plan, verdicts: VerdictTable, make: fn(SymbolId) -> M) {
     let _alone = alone();
     let (peak, told) = heap_peak(|| {
         let (release, shut) = bounded(0);
-        let builder = plan.builder(&ForcedLag::default());
+        let builder = plan.builder(&ForcedLag::default()).verdicts(verdicts);
         let told: Footprint = builder.footprint::<M>().unwrap();
         let mut pipeline = builder.start(|_| Gate { shut: Some(shut.clone()) }).unwrap();
         let feeds = fill(&mut pipeline, &plan, make);
@@ -152,7 +156,8 @@ fn check_heap<M: Message>(plan: Plan, make: fn(SymbolId) -> M) {
         told
     });
     assert_eq!((told.spill_heap, told.spill_mapped), (0, 0));
-    assert_eq!((told.heap(), told.total()), (told.lanes + told.tables, told.lanes + told.tables));
+    let heap = told.lanes + told.tables + told.conflation;
+    assert_eq!((told.heap(), told.total(), told.conflation > 0), (heap, heap, verdicts.conflates()));
     assert_close("heap", &plan, peak, told.heap());
 }
 
@@ -167,7 +172,8 @@ fn lanes_and_tables() {
     check_heap(plan(3, 1, 200_000, 65_536), tick);
     check_heap(plan(1, 2, 200_000, 1_000_000), tick);
     check_heap(plan(3, 2, 50_000, 65_536), tick);
-    // Where tables are nearly all there is, and where lanes are.
+    // Where tables are nearly all there is, what is conflated, and where lanes are.
+    check_heap_with(plan(2, 1, 1_000, 65_536), VerdictTable::conflate(), tick);
     check_heap(plan(3, 2, 1_000, 1_000_000), tick);
     check_heap(plan(1, 1, 300_000, 64), tick);
 }

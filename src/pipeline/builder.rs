@@ -312,7 +312,14 @@ impl PipelineBuilder {
         if let Some(config) = &self.spill {
             config.check(self.workers).map_err(SpillError::Config)?;
         }
-        Ok(Footprint::of::<M>(self.workers, self.producers, capacity, &self.symbols, self.spill.as_ref()))
+        Ok(Footprint::of::<M>(
+            self.workers,
+            self.producers,
+            capacity,
+            &self.symbols,
+            self.table.conflates(),
+            self.spill.as_ref(),
+        ))
     }
 
     /// The lanes' capacity, after all that can be said against the settings.

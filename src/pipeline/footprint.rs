@@ -8,6 +8,7 @@ use crate::ledger::WorkerCounters;
 use crate::message::Message;
 use crate::spill::{self, SpillConfig};
 use crate::symbols::Symbols;
+use crate::worker::conflation_bytes;
 
 /// How much memory a pipeline takes, in bytes: its settings say it, whatever the feed does. On the heap it is never more; for what is
 /// mapped, see below. From
@@ -19,13 +20,14 @@ use crate::symbols::Symbols;
 /// |---|---|
 /// | [`lanes`](Self::lanes) | `W × P × (⌈C / 256⌉ + 1) × (256 × (m + 4) + 9)` |
 /// | [`tables`](Self::tables) | `(S + 1) × (1 + 4 × (W + P))`, and about 10 KiB of counters a worker |
+/// | [`conflation`](Self::conflation) | `W × ((S + 1) × 4 × (8 + 1.5 k) + 64 k)` if anything is conflated, else 0; k: m + 32, rounded up to a multiple of the message's alignment |
 /// | [`spill_heap`](Self::spill_heap) | `W × (8 × (S + 1) + 1.8 MiB)` with a spill log, else 0 |
 /// | [`spill_mapped`](Self::spill_mapped) | `W × (R + 1) × segment_bytes`, at most the budget, with a spill log, else 0 |
 ///
 /// R is how many segments are kept ready: 16 MiB of them, but 2 at least and 16 at most, and no more than a worker's share of the
 /// budget, but 1 at least.
 ///
-/// The first three are [heap](Self::heap), anonymous memory, which the default
+/// All but the last are [heap](Self::heap), anonymous memory, which the default
 /// [`MemorySource`](crate::MemorySource) counts. It is real as far as it was ever touched; lanes are touched at start
 /// with [`prefault`](crate::PipelineBuilder::prefault). Mapped pages belong to files: the system writes
 /// them back and takes them away when it needs memory.
@@ -43,6 +45,8 @@ pub struct Footprint {
     pub lanes: u64,
     /// What is kept for each symbol there may be, but for names, and the workers' counters.
     pub tables: u64,
+    /// Messages that are kept to be conflated, if any are.
+    pub conflation: u64,
     /// The spill logs' tables and buffers.
     pub spill_heap: u64,
     /// The spill logs' segments that are mapped.
@@ -52,7 +56,7 @@ pub struct Footprint {
 impl Footprint {
     /// Anonymous memory.
     pub fn heap(&self) -> u64 {
-        self.lanes.saturating_add(self.tables).saturating_add(self.spill_heap)
+        self.lanes.saturating_add(self.tables).saturating_add(self.conflation).saturating_add(self.spill_heap)
     }
 
     /// All of it.
@@ -66,6 +70,7 @@ impl Footprint {
         producers: usize,
         lane_capacity: usize,
         symbols: &Symbols,
+        conflates: bool,
         spill: Option<&SpillConfig>,
     ) -> Self {
         let slots = symbols.slots();
@@ -75,6 +80,7 @@ impl Footprint {
         Self {
             lanes: lane_bytes::<M>(lane_capacity).saturating_mul((workers * producers) as u64),
             tables: symbols.table_bytes() + holes + counters,
+            conflation: if conflates { workers as u64 * conflation_bytes::<M>(symbols.capacity() + 1) } else { 0 },
             spill_heap,
             spill_mapped,
         }

@@ -38,6 +38,17 @@ pub(super) struct Conflation<M> {
     in_hand: Option<Held<M>>,
 }
 
+/// Bytes that a worker takes for the messages of so many symbols.
+pub(crate) fn bytes_of<M: Message>(slots: usize) -> u64 {
+    let keys = slots * CONFLATION_CLASSES;
+    (keys * size_of::<u64>() + places_of(keys) * size_of::<Held<M>>()) as u64
+}
+
+/// Half as many again, for places that are passed over.
+fn places_of(keys: usize) -> usize {
+    keys + keys / 2 + 64
+}
+
 impl<M: Message> Conflation<M> {
     /// Without memory for any message.
     pub(super) fn new(lanes: usize) -> Self {
@@ -50,9 +61,7 @@ impl<M: Message> Conflation<M> {
     pub(super) fn prepare(&mut self, slots: usize) {
         let keys = slots * CONFLATION_CLASSES;
         self.places.resize(keys, 0);
-        // Half as much again, for places that are passed over.
-        let places = keys + keys / 2 + 64;
-        self.queue.reserve_exact(places.saturating_sub(self.queue.len()));
+        self.queue.reserve_exact(places_of(keys).saturating_sub(self.queue.len()));
     }
 
     pub(super) fn is_prepared(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Where a worker decides about messages, and hands them to the handler.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::conflation::{Conflation, Held};
 use super::overflow::Overflow;
 use super::tally::{self, ChunkTally};
+use super::tokens::Tokens;
 use super::{Doing, Progress, replays_at, shed_by_failure};
 use crate::degradation::gradual::part_of;
 use crate::degradation::published::{PolicyReader, Published};
@@ -34,39 +35,6 @@ pub(super) struct Desk<'a, M: Message> {
     /// Messages that were kept, and are with the handler by now.
     pub(super) handed_on: u64,
     pub(super) progress: &'a Progress,
-}
-
-/// What a chunk may take of the priorities' budgets. What it took is given up when it ends, be it by a panic.
-struct Tokens<'a> {
-    shared: Option<&'a [AtomicI64; 4]>,
-    left: [i64; 4],
-    taken: [i64; 4],
-}
-
-impl<'a> Tokens<'a> {
-    #[inline(always)]
-    fn new(shared: Option<&'a [AtomicI64; 4]>) -> Self {
-        let left = shared.map_or([0; 4], |tokens| tokens.each_ref().map(|tokens| tokens.load(Ordering::Relaxed)));
-        Self { shared, left, taken: [0; 4] }
-    }
-
-    #[inline]
-    fn take(&mut self, priority: usize) -> bool {
-        let is_left = self.left[priority] > self.taken[priority];
-        self.taken[priority] += i64::from(is_left);
-        is_left
-    }
-}
-
-impl Drop for Tokens<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        for (tokens, taken) in self.shared.into_iter().flatten().zip(self.taken) {
-            if taken > 0 {
-                tokens.fetch_sub(taken, Ordering::Relaxed);
-            }
-        }
-    }
 }
 
 /// Of so many messages that were kept, the latency of one is sampled.

@@ -13,6 +13,7 @@ mod conflation;
 mod desk;
 mod overflow;
 mod tally;
+mod tokens;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,7 @@ use crate::message::Message;
 use crate::symbols::Symbols;
 
 use conflation::Conflation;
+pub(crate) use conflation::bytes_of as conflation_bytes;
 use desk::Desk;
 pub(crate) use overflow::{CATCH_UP, Overflow};
 
