@@ -116,7 +116,7 @@ fn neither_the_feed_nor_the_worker_allocates_whatever_the_level() {
     });
 
     let lag = ForcedLag::default();
-    let shed = ProportionalShedding { from_lag: 500, to_lag: 20_000, from_percent: 0.0, to_percent: 50.0 };
+    let shed = ProportionalShedding { from_lag: 500, to_lag: 9_000, from_percent: 10.0, to_percent: 100.0 };
     let budget = Budget { messages_per_second: 100_000.0, burst: 10_000 };
     let gradual = Gradual { shed: Some(shed), budget: Some(budget) };
     check(&lag, forced_pipeline(&lag).gradual(MessagePriority::Normal, gradual), |ledger| {
