@@ -116,6 +116,7 @@ fn a_report_has_the_figures_of_the_ledger_and_its_place_is_looked_at_first() {
     let (feed, output) = (feed::feed(), TempDir::new().unwrap());
     let (config, report) = (output.path().join("config.toml"), output.path().join("report.html"));
     let text = "[thresholds]\nheap_soft = 0\nheap_graceful = 1e-9\nheap_aggressive = 2e-9\nheap_circuit_break = 3e-9\n\
+                [signals.age]\nsoft = 1e6\ngraceful = 2e6\naggressive = 3e6\ncircuit_break = 4e6\n\
                 [labels]\nservice = \"<b>&\"\n";
     fs::write(&config, text).unwrap();
     let arguments = ["--config", config.to_str().unwrap(), "--pace", "2000/s", "--report", report.to_str().unwrap()];
@@ -130,9 +131,16 @@ fn a_report_has_the_figures_of_the_ledger_and_its_place_is_looked_at_first() {
     let sum =
         |key: &str| told["by_priority"].as_array().unwrap().iter().map(|part| part[key].as_u64().unwrap()).sum::<u64>();
     assert!(sum("refused") > 0 && told["refused"].as_u64() == Some(sum("refused")));
-    for said in
-        ["plimsoll run of asx", "up to CIRCUIT_BREAK", "memory ", "heap_soft = 0", "&lt;b&gt;&amp;", "<td>refused</td>"]
-    {
+    for said in [
+        "plimsoll run of asx",
+        "up to CIRCUIT_BREAK",
+        "memory ",
+        "heap_soft = 0",
+        "&lt;b&gt;&amp;",
+        "<td>refused</td>",
+        "Signal age against its thresholds",
+        "in ms; each level",
+    ] {
         assert!(page.contains(said), "no {said:?}");
     }
     assert!(!page.contains("<b>&\"") && !page.contains("{{"), "what is configured is text");

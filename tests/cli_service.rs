@@ -384,7 +384,7 @@ fn a_break_of_the_break_or_a_pin_by_hand_is_not_stuck() {
 
     // Broken in truth, with a dip now and then, the time begins anew.
     let mut environment = ALWAYS_BROKEN.to_vec();
-    environment.push(("PLIMSOLL_SUPERVISION_STUCK_AFTER", "3s"));
+    environment.push(("PLIMSOLL_SUPERVISION_STUCK_AFTER", "5s"));
     let mut run = Service::spawn(dir.path(), &["--bars", "bars.csv"], &environment);
     run.wait_for("metrics on http://");
     let started = std::time::Instant::now();
@@ -392,10 +392,10 @@ fn a_break_of_the_break_or_a_pin_by_hand_is_not_stuck() {
         run.told(&["pin", "soft", "--for", "1ms"]);
         wait_until("it is broken again", || {
             let level = &run.status()["level"];
-            level["name"] == "CIRCUIT_BREAK" && level["for_seconds"].as_f64() > Some(1.2)
+            level["name"] == "CIRCUIT_BREAK" && level["for_seconds"].as_f64() > Some(1.9)
         });
     }
-    assert!(started.elapsed() > std::time::Duration::from_secs(3), "longer than is allowed without a break");
+    assert!(started.elapsed() > std::time::Duration::from_secs(5), "longer than is allowed without a break");
     assert_eq!(run.status()["level"]["name"], "CIRCUIT_BREAK");
     assert!(run.end().status.success());
 }

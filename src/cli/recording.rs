@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use plimsoll::{
-    Control, DegradationLevel, DegradationThresholds, LatencySnapshot, Ledger, PriorityLedger, Snapshot, Transition,
+    Control, DegradationLevel, DegradationThresholds, LatencySnapshot, Ledger, PriorityLedger, Signal, SignalName,
+    Snapshot, Transition,
 };
 
 use super::CliError;
@@ -26,6 +27,8 @@ pub(crate) struct Row {
     pub(crate) lag_peak: u64,
     /// Not-a-number where it is not known.
     pub(crate) memory_pct: f64,
+    /// Of signals beside lag and memory: name and value, where there is one.
+    pub(crate) signals: Vec<(SignalName, f64)>,
     pub(crate) offered: u64,
     pub(crate) by_priority: [PriorityLedger; 4],
     pub(crate) spill_pending: u64,
@@ -40,6 +43,8 @@ pub(crate) struct Recording {
     pub(crate) transition_count: u64,
     /// Those in force at the end.
     pub(crate) thresholds: DegradationThresholds,
+    /// Signals beside lag and memory, those of the end.
+    pub(crate) signals: Vec<Signal>,
     /// As of the last row.
     pub(crate) ledger: Ledger,
     interval: Duration,
@@ -49,7 +54,7 @@ impl Recording {
     pub(super) fn new(interval: Duration) -> Self {
         let (rows, transitions, transition_count) = (Vec::with_capacity(ROWS_MAX), Vec::new(), 0);
         let (thresholds, ledger) = (DegradationThresholds::default(), Ledger::default());
-        Self { rows, transitions, transition_count, thresholds, ledger, interval }
+        Self { rows, transitions, transition_count, thresholds, signals: Vec::new(), ledger, interval }
     }
 
     /// Takes a row.
@@ -62,6 +67,8 @@ impl Recording {
         self.transitions.extend(new.take(TRANSITIONS_MAX - self.transitions.len()));
         self.transition_count = transition_count;
         self.thresholds = explanation.thresholds;
+        self.signals = explanation.signals.iter().map(|status| status.signal.clone()).collect();
+        let signals = explanation.signals.iter().filter_map(|status| Some((status.signal.name, status.value?)));
         if self.rows.len() == ROWS_MAX {
             let mut is_kept = false;
             self.rows.retain(|_| {
@@ -76,6 +83,7 @@ impl Recording {
             lag,
             lag_peak,
             memory_pct: memory.percent(),
+            signals: signals.collect(),
             offered: ledger.offered,
             by_priority: ledger.by_priority,
             spill_pending: ledger.spill_pending,

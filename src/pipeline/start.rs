@@ -28,7 +28,7 @@ use crate::monitor::{Monitor, MonitorShared};
 use crate::settled::Settled;
 use crate::supervision::{RestartBudget, StallWatch};
 use crate::telemetry::Exporter;
-use crate::worker::WorkerParts;
+use crate::worker::{Conflation, WorkerParts};
 
 impl PipelineBuilder {
     /// Starts the threads. `make_handler` is called once for each worker, with its number. A handler that panics ends the run: see
@@ -137,6 +137,11 @@ impl PipelineBuilder {
         };
         let ends = lanes.receivers.into_iter().zip(wakers.iter().cloned()).zip(spilling.overflows);
         for (id, ((receivers, waker), overflow)) in ends.enumerate() {
+            let mut conflation = Conflation::new(self.producers);
+            if self.table.conflates() {
+                // Now, and not in the first storm.
+                conflation.prepare(self.symbols.capacity() + 1);
+            }
             let parts = WorkerParts {
                 id,
                 receivers,
@@ -144,6 +149,7 @@ impl PipelineBuilder {
                 published: Arc::clone(&published),
                 counters: Arc::clone(&counters.workers[id]),
                 overflow,
+                conflation,
                 last_holes: last_holes.clone(),
                 waker,
                 wait: self.wait,

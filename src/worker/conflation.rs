@@ -24,7 +24,7 @@ pub(super) struct Held<M> {
 }
 
 /// Messages that wait, by key.
-pub(super) struct Conflation<M> {
+pub(crate) struct Conflation<M> {
     /// Of each key the number of its place in the queue, and one more; 0: it has none.
     places: Vec<u64>,
     queue: VecDeque<Held<M>>,
@@ -51,14 +51,14 @@ fn places_of(keys: usize) -> usize {
 
 impl<M: Message> Conflation<M> {
     /// Without memory for any message.
-    pub(super) fn new(lanes: usize) -> Self {
+    pub(crate) fn new(lanes: usize) -> Self {
         let (places, queue) = (Vec::new(), VecDeque::new());
         Self { places, queue, front: 1, held: 0, by_lane: vec![(0, 0); lanes], in_hand: None }
     }
 
     /// Memory for the messages of so many symbols, which the system gives when it is used; not again, where it is there already.
     #[cold]
-    pub(super) fn prepare(&mut self, slots: usize) {
+    pub(crate) fn prepare(&mut self, slots: usize) {
         let keys = slots * CONFLATION_CLASSES;
         self.places.resize(keys, 0);
         self.queue.reserve_exact(places_of(keys).saturating_sub(self.queue.len()));

@@ -31,7 +31,7 @@ use crate::ledger::WorkerCounters;
 use crate::message::Message;
 use crate::symbols::Symbols;
 
-use conflation::Conflation;
+pub(crate) use conflation::Conflation;
 pub(crate) use conflation::bytes_of as conflation_bytes;
 use desk::Desk;
 pub(crate) use overflow::{CATCH_UP, Overflow};
@@ -52,6 +52,7 @@ pub(crate) struct WorkerParts<M: Message> {
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Arc<CachePadded<WorkerCounters>>,
     pub(crate) overflow: Overflow<M>,
+    pub(crate) conflation: Conflation<M>,
     pub(crate) last_holes: LastHoles,
     pub(crate) waker: Arc<Waker>,
     pub(crate) wait: WaitStrategy,
@@ -69,7 +70,8 @@ impl<M: Message> WorkerParts<M> {
         mut renew: impl FnMut(&mut H, &str) -> bool,
         report: impl FnOnce(String),
     ) {
-        let Self { id, mut receivers, symbols, published, counters, overflow, last_holes, waker, wait } = self;
+        let Self { id, mut receivers, symbols, published, counters, overflow, conflation, last_holes, waker, wait } =
+            self;
         let mut waiter = Waiter::new(wait, &waker);
         let progress = Progress { doing: Cell::new(Doing::Else), done: Cell::new(0) };
         let mut desk = Desk {
@@ -80,15 +82,11 @@ impl<M: Message> WorkerParts<M> {
             symbols: &symbols,
             counters: &counters,
             overflow,
-            conflation: Conflation::new(receivers.len()),
+            conflation,
             lanes: receivers.iter().map(|receiver| Arc::clone(receiver.counters())).collect(),
             handed_on: 0,
             progress: &progress,
         };
-        if published.policy().conflates {
-            // Now, and not in the first storm.
-            desk.conflation.prepare(symbols.capacity() + 1);
-        }
         loop {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let mut serving = Serving { desk: &mut desk, handler: &mut *handler };

@@ -31,6 +31,9 @@ const OUTCOMES: [(&str, Color, &str); 5] = [
     ("·", Color::Gray, "refused"),
 ];
 
+/// Columns and rows below which it is no use to draw.
+const LEAST: (u16, u16) = (64, 20);
+
 /// Eighths of a cell.
 const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 
@@ -74,6 +77,17 @@ impl Screen {
 
     fn render(&self, area: Rect, buffer: &mut Buffer, recording: &Recording) {
         let Some(now) = recording.rows.last() else { return };
+        if area.width < LEAST.0 || area.height < LEAST.1 {
+            let text = format!(
+                "{}\n{} · lag {} · make it {} × {}, at least",
+                self.headline,
+                now.level,
+                grouped(now.lag),
+                LEAST.0,
+                LEAST.1
+            );
+            return Paragraph::new(text).render(area, buffer);
+        }
         // The water line has as many rows for each level as there is room for.
         let water = (area.height.saturating_sub(14) / 5).clamp(1, 6) * 5;
         let parts = [2, water, 1, 6, 2].map(Constraint::Length).into_iter().chain([Constraint::Min(0)]);
@@ -276,6 +290,7 @@ mod tests {
                 lag,
                 lag_peak: lag,
                 memory_pct: 85.0,
+                signals: Vec::new(),
                 offered: 40_000 * tenth,
                 by_priority: [
                     part(750, 0, 0, 0, 250),
@@ -331,6 +346,15 @@ mod tests {
             }
             assert!(lines.iter().any(|line| line.starts_with("CRITICAL   75") && line.ends_with("1 000")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_terminal_of_any_size_shows_something() {
+        for (width, height) in [(1, 1), (10, 3), (63, 50), (64, 20), (64, 21), (300, 20), (400, 120)] {
+            let lines = drawn(width, height);
+            assert!(lines.iter().any(|line| !line.is_empty()), "{width} × {height}");
+        }
+        assert!(drawn(60, 10)[1].contains("make it 64 × 20"));
     }
 
     #[test]

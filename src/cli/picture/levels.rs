@@ -26,6 +26,11 @@ impl Marks {
         Self(degraded(|level| thresholds.triggers(level).map_or(0.0, |(_, memory)| memory)))
     }
 
+    /// The mark at a whole number of the scale.
+    fn at(&self, y: f64) -> Option<f64> {
+        self.0.get((y as usize).wrapping_sub(1)).copied().filter(|_| y.fract() == 0.0)
+    }
+
     /// How far a value has come, from 0 to 5: the whole part is the level that it asks for.
     pub(crate) fn place(&self, value: f64) -> f64 {
         let reached = self.0.iter().filter(|mark| value >= **mark).count();
@@ -101,14 +106,13 @@ pub(crate) fn water(
         let band = LEVELS[level.index()].colour().mix(0.10).filled();
         chart.draw_series([Rectangle::new([(0.0, y), (length, y + 1.0)], band)])?;
     }
-    let mark = |marks: Marks, y: f64| marks.0.get((y as usize).wrapping_sub(1)).copied().filter(|_| y.fract() == 0.0);
     chart
         .configure_mesh()
         .disable_x_mesh()
         .x_labels(time_labels(size))
         .x_label_formatter(&|at| clock(*at, length))
         .y_labels(6)
-        .y_label_formatter(&|y| match mark(lag, *y) {
+        .y_label_formatter(&|y| match lag.at(*y) {
             Some(mark) if size.is_narrow() => short(mark),
             Some(mark) => format!("{} {:>6}", DegradationLevel::ALL[*y as usize].name(), short(mark)),
             None => String::new(),
@@ -121,7 +125,7 @@ pub(crate) fn water(
     chart
         .configure_secondary_axes()
         .y_labels(6)
-        .y_label_formatter(&|y| mark(memory, *y).map_or_else(String::new, |mark| format!("{mark:.0} %")))
+        .y_label_formatter(&|y| memory.at(*y).map_or_else(String::new, |mark| format!("{mark:.0} %")))
         .label_style(axis_text())
         .axis_style(LINE.colour())
         .draw()?;
@@ -133,6 +137,41 @@ pub(crate) fn water(
     let known = points.iter().filter(|point| point.2.is_finite());
     let line = known.map(|(at, _, value)| (*at, memory.place(*value)));
     chart.draw_series(DashedLineSeries::new(line, 6, 4, TEXT.colour().stroke_width(2)))?;
+    Ok(())
+}
+
+/// One signal over time on the same scale. Points are a time in seconds and a value.
+pub(crate) fn signal(area: &Area<'_>, size: Size, marks: Marks, length: f64, points: &[(f64, f64)]) -> Drawn {
+    let length = length.max(1e-3);
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(8)
+        .margin_right(right(size))
+        .x_label_area_size(24)
+        .y_label_area_size(if size.is_narrow() { 52 } else { LEFT })
+        .build_cartesian_2d(0.0..length, 0.0..5.0)?;
+    for level in DegradationLevel::ALL {
+        let y = f64::from(level.value());
+        let band = LEVELS[level.index()].colour().mix(0.10).filled();
+        chart.draw_series([Rectangle::new([(0.0, y), (length, y + 1.0)], band)])?;
+    }
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(time_labels(size))
+        .x_label_formatter(&|at| clock(*at, length))
+        .y_labels(6)
+        .y_label_formatter(&|y| match marks.at(*y) {
+            Some(mark) if size.is_narrow() => short(mark),
+            Some(mark) => format!("{} {:>6}", DegradationLevel::ALL[*y as usize].name(), short(mark)),
+            None => String::new(),
+        })
+        .label_style(axis_text())
+        .axis_style(LINE.colour())
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(DIM.colour().mix(0.5))
+        .draw()?;
+    let line = points.iter().map(|(at, value)| (*at, marks.place(*value)));
+    chart.draw_series(LineSeries::new(line, TEXT.colour().stroke_width(2)))?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The report's pictures: each twice, for a wide page and for a phone.
 
-use plimsoll::{LatencySnapshot, MessagePriority};
+use plimsoll::{LatencySnapshot, MessagePriority, Signal};
 
-use crate::cli::picture::{self, Area, Drawn, Rates, Size, svg};
+use crate::cli::picture::{self, Area, Drawn, Marks, Rates, Size, escaped, svg};
 use crate::cli::recording::{Recording, Row};
 
 /// Spans of a picture, at most.
@@ -33,6 +33,30 @@ pub(super) fn water(recording: &Recording) -> String {
         .collect();
     let label = "Lag and memory against the thresholds of the levels, over time";
     both((1060, 280), (420, 260), label, |area, size| picture::water(area, size, &recording.thresholds, &points))
+}
+
+/// One for each signal beside lag and memory.
+pub(super) fn signals(recording: &Recording) -> String {
+    let length = recording.length().as_secs_f64();
+    let picture = |signal: &Signal| {
+        let points: Vec<_> = spans(&recording.rows)
+            .filter_map(|(_, rows, last)| {
+                let values = rows.iter().flat_map(|row| &row.signals).filter(|(name, _)| *name == signal.name);
+                let highest = values.map(|(_, value)| *value).max_by(f64::total_cmp)?;
+                Some((last.at.as_secs_f64(), highest))
+            })
+            .collect();
+        let label = format!("Signal {} against its thresholds, over time", signal.name);
+        let marks = Marks(signal.thresholds);
+        let drawn =
+            both((1060, 220), (420, 220), &label, |area, size| picture::signal(area, size, marks, length, &points));
+        let unit = escaped(&signal.unit);
+        format!(
+            "<section><h2>Signal {} <small>in {unit}; each level has a fifth of the height</small></h2>{drawn}</section>",
+            signal.name
+        )
+    };
+    recording.signals.iter().map(picture).collect()
 }
 
 /// One for each priority.

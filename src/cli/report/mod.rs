@@ -73,6 +73,7 @@ impl Report<'_> {
                 ("level_note", escaped(&level_note)),
                 ("levels", charts::levels(recording)),
                 ("water", charts::water(recording)),
+                ("signals", charts::signals(recording)),
                 ("flows", charts::flows(recording)),
                 ("priorities", tables::priorities(ledger)),
                 ("spill", spill),
