@@ -6,7 +6,8 @@ set -euo pipefail
 plimsoll=$1
 scratch=$(mktemp -d)
 pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+# Not before the run has ended, which writes there.
+trap '[ -z "$pid" ] || { kill "$pid" && wait "$pid"; } 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
 mkdir -p "$scratch/week/"{trades,quotes,reference-data}
 printf 'company_id,symbol\n1,BHP\n' >"$scratch/week/reference-data/company_info.csv"

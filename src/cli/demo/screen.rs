@@ -143,13 +143,9 @@ impl Screen {
             let memory = memory.get(usize::from(x)).copied().flatten();
             let dot = memory.map(|tenths| memory_marks.place(tenths as f64 / 10.0) * f64::from(per_level));
             for row in 0..area.height {
-                let level = usize::from(row / per_level).min(4);
-                let filled = ((height - f64::from(row)) * 8.0).round().clamp(0.0, 8.0) as usize;
-                let is_mark = row % per_level == 0 && row > 0;
-                let (symbol, colour) = match (filled, is_mark) {
-                    (0, _) if dot.is_some_and(|dot| dot as u16 == row) => ("•", Color::Reset),
-                    (0, true) => ("┈", Color::DarkGray),
-                    (filled, _) => (EIGHTHS[filled], COLOURS[level]),
+                let (symbol, colour) = match cell(height, row, per_level) {
+                    (" " | "┈", _) if dot.is_some_and(|dot| dot as u16 == row) => ("•", Color::Reset),
+                    cell => cell,
                 };
                 let y = area.bottom() - 1 - row;
                 buffer.set_string(area.x + names + x, y, symbol, Style::new().fg(colour));
@@ -201,6 +197,20 @@ fn peaks_of(rows: &[Row], span: Duration, count: usize, pick: impl Fn(&Row) -> u
     peaks
 }
 
+/// What a row shows, counted from below, of water that stands so many rows high.
+fn cell(height: f64, row: u16, per_level: u16) -> (&'static str, Color) {
+    let filled = ((height - f64::from(row)) * 8.0).round().clamp(0.0, 8.0) as usize;
+    match (filled, is_mark(row, per_level)) {
+        (0, true) => ("┈", Color::DarkGray),
+        (filled, _) => (EIGHTHS[filled], COLOURS[usize::from(row / per_level).min(4)]),
+    }
+}
+
+/// Whether a level above NORMAL begins in a row.
+fn is_mark(row: u16, per_level: u16) -> bool {
+    row > 0 && row.is_multiple_of(per_level)
+}
+
 /// Memory against its marks.
 fn memory_gauge(area: Rect, buffer: &mut Buffer, recording: &Recording, now: &Row) {
     let marks = Marks::of_memory(&recording.thresholds);
@@ -209,16 +219,11 @@ fn memory_gauge(area: Rect, buffer: &mut Buffer, recording: &Recording, now: &Ro
     for row in 0..area.height {
         let level = usize::from(row / per_level).min(4);
         let y = area.bottom() - 1 - row;
-        let filled = ((height - f64::from(row)) * 8.0).round().clamp(0.0, 8.0) as usize;
-        let is_mark = row % per_level == 0 && row > 0;
-        let (symbol, colour) = match (filled, is_mark) {
-            (0, true) => ("┈", Color::DarkGray),
-            (filled, _) => (EIGHTHS[filled], COLOURS[level]),
-        };
+        let (symbol, colour) = cell(height, row, per_level);
         for x in 0..5 {
             buffer.set_string(area.x + x, y, symbol, Style::new().fg(colour));
         }
-        if is_mark {
+        if is_mark(row, per_level) {
             let text = format!("{:>3.0} %", marks.0[level - 1]);
             buffer.set_string(area.x + 6, y, text, Style::new().fg(COLOURS[level]));
         }

@@ -84,16 +84,23 @@ pub(crate) fn levels(area: &Area<'_>, size: Size, length: f64, transitions: &[Tr
     Ok(())
 }
 
-/// Lag and memory as a water line: how far each has come, on a scale that gives each level a fifth. Points are a time in seconds, a lag and
-/// a memory in percent, which may be not-a-number.
+/// A signal over time, by its thresholds: points are a time in seconds and a value, which may be not-a-number.
+#[derive(Clone, Copy)]
+pub(crate) struct Watched<'a> {
+    pub(crate) marks: Marks,
+    pub(crate) points: &'a [(f64, f64)],
+}
+
+/// A water line: how far signals have come, on a scale that gives each level a fifth. The first one has its marks at the left; a second one is
+/// dashed, and has its marks, in percent, at the right.
 pub(crate) fn water(
     area: &Area<'_>,
     size: Size,
-    thresholds: &DegradationThresholds,
-    points: &[(f64, f64, f64)],
+    length: f64,
+    first: Watched<'_>,
+    second: Option<Watched<'_>>,
 ) -> Drawn {
-    let (lag, memory) = (Marks::of_lag(thresholds), Marks::of_memory(thresholds));
-    let length = points.last().map_or(1e-3, |point| point.0.max(1e-3));
+    let length = length.max(1e-3);
     let mut chart = ChartBuilder::on(area)
         .margin_top(8)
         .x_label_area_size(24)
@@ -112,7 +119,7 @@ pub(crate) fn water(
         .x_labels(time_labels(size))
         .x_label_formatter(&|at| clock(*at, length))
         .y_labels(6)
-        .y_label_formatter(&|y| match lag.at(*y) {
+        .y_label_formatter(&|y| match first.marks.at(*y) {
             Some(mark) if size.is_narrow() => short(mark),
             Some(mark) => format!("{} {:>6}", DegradationLevel::ALL[*y as usize].name(), short(mark)),
             None => String::new(),
@@ -122,56 +129,25 @@ pub(crate) fn water(
         .light_line_style(TRANSPARENT)
         .bold_line_style(DIM.colour().mix(0.5))
         .draw()?;
-    chart
-        .configure_secondary_axes()
-        .y_labels(6)
-        .y_label_formatter(&|y| memory.at(*y).map_or_else(String::new, |mark| format!("{mark:.0} %")))
-        .label_style(axis_text())
-        .axis_style(LINE.colour())
-        .draw()?;
-    let line = points.iter().map(|(at, value, _)| (*at, lag.place(*value)));
-    let mut water: Vec<_> = line.clone().collect();
+    let line = |watched: Watched<'_>| -> Vec<_> {
+        let known = watched.points.iter().filter(|(_, value)| value.is_finite());
+        known.map(|(at, value)| (*at, watched.marks.place(*value))).collect()
+    };
+    let surface = line(first);
+    let mut water = surface.clone();
     water.extend([(length, 0.0), (0.0, 0.0)]);
     chart.draw_series([Polygon::new(water, TEXT.colour().mix(0.14).filled())])?;
-    chart.draw_series(LineSeries::new(line, TEXT.colour().stroke_width(2)))?;
-    let known = points.iter().filter(|point| point.2.is_finite());
-    let line = known.map(|(at, _, value)| (*at, memory.place(*value)));
-    chart.draw_series(DashedLineSeries::new(line, 6, 4, TEXT.colour().stroke_width(2)))?;
-    Ok(())
-}
-
-/// One signal over time on the same scale. Points are a time in seconds and a value.
-pub(crate) fn signal(area: &Area<'_>, size: Size, marks: Marks, length: f64, points: &[(f64, f64)]) -> Drawn {
-    let length = length.max(1e-3);
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(8)
-        .margin_right(right(size))
-        .x_label_area_size(24)
-        .y_label_area_size(if size.is_narrow() { 52 } else { LEFT })
-        .build_cartesian_2d(0.0..length, 0.0..5.0)?;
-    for level in DegradationLevel::ALL {
-        let y = f64::from(level.value());
-        let band = LEVELS[level.index()].colour().mix(0.10).filled();
-        chart.draw_series([Rectangle::new([(0.0, y), (length, y + 1.0)], band)])?;
+    chart.draw_series(LineSeries::new(surface, TEXT.colour().stroke_width(2)))?;
+    if let Some(second) = second {
+        chart
+            .configure_secondary_axes()
+            .y_labels(6)
+            .y_label_formatter(&|y| second.marks.at(*y).map_or_else(String::new, |mark| format!("{mark:.0} %")))
+            .label_style(axis_text())
+            .axis_style(LINE.colour())
+            .draw()?;
+        chart.draw_series(DashedLineSeries::new(line(second), 6, 4, TEXT.colour().stroke_width(2)))?;
     }
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(time_labels(size))
-        .x_label_formatter(&|at| clock(*at, length))
-        .y_labels(6)
-        .y_label_formatter(&|y| match marks.at(*y) {
-            Some(mark) if size.is_narrow() => short(mark),
-            Some(mark) => format!("{} {:>6}", DegradationLevel::ALL[*y as usize].name(), short(mark)),
-            None => String::new(),
-        })
-        .label_style(axis_text())
-        .axis_style(LINE.colour())
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(DIM.colour().mix(0.5))
-        .draw()?;
-    let line = points.iter().map(|(at, value)| (*at, marks.place(*value)));
-    chart.draw_series(LineSeries::new(line, TEXT.colour().stroke_width(2)))?;
     Ok(())
 }
 

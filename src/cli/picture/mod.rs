@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 pub(crate) use flow::{Rates, flow, pending};
 pub(crate) use latency::{PERCENTILES, latency};
-pub(crate) use levels::{Marks, levels, signal, water};
+pub(crate) use levels::{Marks, Watched, levels, water};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use plimsoll::{LatencySnapshot, MessagePriority, Signal};
 
-use crate::cli::picture::{self, Area, Drawn, Marks, Rates, Size, escaped, svg};
+use crate::cli::picture::{self, Area, Drawn, Marks, Rates, Size, Watched, escaped, svg};
 use crate::cli::recording::{Recording, Row};
 
 /// Spans of a picture, at most.
@@ -24,15 +24,16 @@ pub(super) fn levels(recording: &Recording) -> String {
 
 pub(super) fn water(recording: &Recording) -> String {
     // Between two rows, the higher one: a peak must not go.
-    let points: Vec<_> = spans(&recording.rows)
-        .map(|(_, rows, last)| {
-            let lag = rows.iter().map(|row| row.lag_peak).max().unwrap_or_default();
-            let memory = rows.iter().map(|row| row.memory_pct).fold(f64::NAN, f64::max);
-            (last.at.as_secs_f64(), lag as f64, memory)
-        })
-        .collect();
-    let label = "Lag and memory against the thresholds of the levels, over time";
-    both((1060, 280), (420, 260), label, |area, size| picture::water(area, size, &recording.thresholds, &points))
+    let points = |pick: fn(&Row) -> f64| -> Vec<_> {
+        let highest = |rows: &[Row]| rows.iter().map(pick).fold(f64::NAN, f64::max);
+        spans(&recording.rows).map(|(_, rows, last)| (last.at.as_secs_f64(), highest(rows))).collect()
+    };
+    let (lag, memory) = (points(|row| row.lag_peak as f64), points(|row| row.memory_pct));
+    let first = Watched { marks: Marks::of_lag(&recording.thresholds), points: &lag };
+    let second = Watched { marks: Marks::of_memory(&recording.thresholds), points: &memory };
+    let (length, label) =
+        (recording.length().as_secs_f64(), "Lag and memory against the thresholds of the levels, over time");
+    both((1060, 280), (420, 260), label, |area, size| picture::water(area, size, length, first, Some(second)))
 }
 
 /// One for each signal beside lag and memory.
@@ -47,9 +48,9 @@ pub(super) fn signals(recording: &Recording) -> String {
             })
             .collect();
         let label = format!("Signal {} against its thresholds, over time", signal.name);
-        let marks = Marks(signal.thresholds);
+        let watched = Watched { marks: Marks(signal.thresholds), points: &points };
         let drawn =
-            both((1060, 220), (420, 220), &label, |area, size| picture::signal(area, size, marks, length, &points));
+            both((1060, 220), (420, 220), &label, |area, size| picture::water(area, size, length, watched, None));
         let unit = escaped(&signal.unit);
         format!(
             "<section><h2>Signal {} <small>in {unit}; each level has a fifth of the height</small></h2>{drawn}</section>",

@@ -17,7 +17,7 @@ use plimsoll::{DegradationManager, DegradationThresholds, Transition};
 
 use super::CliError;
 use super::output::OutputFile;
-use super::picture::{self, Size, standalone, svg};
+use super::picture::{self, Marks, Size, Watched, standalone, svg};
 use crate::config::{Config, Loader};
 pub(super) use model::ModelFlags;
 use outcome::{Outcome, of_simulation, of_trace};
@@ -314,10 +314,15 @@ fn drawn(name: &str, water: &[(f64, f64, f64)], thresholds: &DegradationThreshol
     let thin = thinned(water, 2 * WIDTH as usize);
     let first = outcomes.first().map_or("", |outcome| outcome.name.as_str());
     let size = Size { width: WIDTH, height: 280 };
-    let picture = svg(size, "lag and memory", |area| picture::water(area, size, thresholds, &thin));
+    let points =
+        |pick: fn(&(f64, f64, f64)) -> f64| -> Vec<_> { thin.iter().map(|point| (point.0, pick(point))).collect() };
+    let (lag, memory) = (points(|point| point.1), points(|point| point.2));
+    let first_signal = Watched { marks: Marks::of_lag(thresholds), points: &lag };
+    let second = Watched { marks: Marks::of_memory(thresholds), points: &memory };
+    let length = water.last().map_or(0.0, |point| point.0);
+    let picture = svg(size, "lag and memory", |area| picture::water(area, size, length, first_signal, Some(second)));
     let heading = format!("Lag (line, marks at the left) and memory (dashes, marks at the right), thresholds: {first}");
     let mut parts = vec![(heading, size.height, picture)];
-    let length = water.last().map_or(0.0, |point| point.0);
     for outcome in outcomes {
         let size = Size { width: WIDTH, height: 160 };
         let transitions: &[Transition] = outcome.timeline.transitions();
