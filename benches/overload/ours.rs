@@ -88,7 +88,7 @@ pub(crate) fn plimsoll(schedule: &Schedule) -> Outcome {
     Outcome { sent, work, fates, levels: Some(Levels::new(transitions, schedule, samples)) }
 }
 
-fn thresholds() -> DegradationThresholds {
+pub(crate) fn thresholds() -> DegradationThresholds {
     let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] = LAG;
     DegradationThresholds {
         lag_soft,

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use plimsoll::spill::SpillConfig;
 use plimsoll::{
-    Context, DegradationThresholds, Handler, MemoryUse, Offer, Pinning, PipelineBuilder, Price, SymbolId, SymbolTiers,
-    Symbols, Tick, VerdictTable, WaitStrategy,
+    Context, Handler, MemoryUse, Offer, Pinning, PipelineBuilder, Price, SymbolId, SymbolTiers, Symbols, Tick,
+    VerdictTable, WaitStrategy,
 };
 
-use crate::ours::{COOLDOWN_SECONDS, LAG, LANE, SAMPLE_INTERVAL};
+use crate::ours::{LANE, SAMPLE_INTERVAL, thresholds};
 use crate::work::{COST, histogram};
 
 const TIMES: f64 = 100.0;
@@ -72,7 +72,6 @@ fn run(verdicts: VerdictTable, capacity: f64, storm: Duration) -> (Outcome, plim
     let unlisted = (0..UNLISTED).map(|i| format!("X{i:03}"));
     let names = tiers.tier_1().into_iter().chain(tiers.tier_2()).chain(unlisted);
     let ids: Vec<SymbolId> = names.map(|name| symbols.intern(&name).unwrap()).collect();
-    let [lag_soft, lag_graceful, lag_aggressive, lag_circuit_break] = LAG;
     let start = Instant::now();
     let told = Arc::new(Mutex::new(None));
     let of = Arc::clone(&told);
@@ -81,14 +80,7 @@ fn run(verdicts: VerdictTable, capacity: f64, storm: Duration) -> (Outcome, plim
         .symbols(Arc::clone(&symbols))
         .lane_capacity(LANE)
         .prefault(true)
-        .thresholds(DegradationThresholds {
-            lag_soft,
-            lag_graceful,
-            lag_aggressive,
-            lag_circuit_break,
-            recovery_cooldown_seconds: COOLDOWN_SECONDS,
-            ..DegradationThresholds::default()
-        })
+        .thresholds(thresholds())
         .verdicts(verdicts)
         .sample_interval(SAMPLE_INTERVAL)
         .memory_source(|| MemoryUse { used_bytes: 0, limit_bytes: 1 })

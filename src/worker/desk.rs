@@ -50,13 +50,7 @@ impl<M: Message> Desk<'_, M> {
             self.lanes[lane].front.received_ns.store(received_ns, Ordering::Relaxed);
         }
         let policy = **self.policy.load();
-        let context = Context {
-            level: policy.level,
-            worker: self.id,
-            enriched: policy.enriches(),
-            replayed: false,
-            conflated: 0,
-        };
+        let context = self.context(&policy, false);
         if let Some(level) = policy.would_not_process_all() {
             self.observe(chunk.messages, &policy, level);
         }
@@ -71,6 +65,12 @@ impl<M: Message> Desk<'_, M> {
         if let Some(message) = last {
             self.sample_latency(&message, &policy);
         }
+    }
+
+    /// The circumstances of a call, by the policy in force.
+    #[inline]
+    fn context(&self, policy: &Policy, replayed: bool) -> Context {
+        Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed, conflated: 0 }
     }
 
     /// Gives each message of a chunk its verdict and carries it out.
@@ -276,13 +276,7 @@ impl<M: Message> Desk<'_, M> {
     /// Hands some of the messages that are kept to the handler, oldest first; returns how many.
     pub(super) fn hand_on<H: Handler<M>>(&mut self, handler: &mut H, count: usize) -> usize {
         let policy = **self.policy.load();
-        let context = Context {
-            level: policy.level,
-            worker: self.id,
-            enriched: policy.enriches(),
-            replayed: false,
-            conflated: 0,
-        };
+        let context = self.context(&policy, false);
         let mut handed_on = 0;
         while handed_on < count
             && let Some(held) = self.conflation.take_next()
@@ -354,8 +348,7 @@ impl<M: Message> Desk<'_, M> {
             self.overflow.put_off();
             return false;
         }
-        let context =
-            Context { level: policy.level, worker: self.id, enriched: policy.enriches(), replayed: true, conflated: 0 };
+        let context = self.context(&policy, true);
         let (counters, tiers) = (self.counters, self.symbols.tier_table());
         let portion = (portion, self.published.replays_per_live());
         self.overflow.replay(counters, &mut self.holes, portion, |Replayed { mut message, missed, .. }| {
