@@ -51,7 +51,7 @@ use crate::degradation::{
     Budget, DegradationLevel, DegradationManager, DegradationThresholds, Policy, Signal, SignalError, SignalName,
     SignalStatus, ThresholdError, VerdictTable,
 };
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, PriorityLedger};
 use crate::symbols::SymbolTiers;
 use crate::telemetry::LatencySnapshot;
 
@@ -87,7 +87,6 @@ pub struct Simulation {
     offered_parts: [f64; 4],
     /// Nanoseconds of work that the workers have and could not use, for want of a message so cheap.
     credit: f64,
-    memory_pct: f64,
     ledger: Ledger,
     latency: [LatencySnapshot; 4],
     timeline: Timeline,
@@ -135,7 +134,6 @@ impl Simulation {
             state_parts: [0.0; 4],
             offered_parts: [0.0; 4],
             credit: 0.0,
-            memory_pct: model.memory_pct(0),
             ledger: Ledger::default(),
             latency: Default::default(),
             timeline: Timeline::default(),
@@ -227,7 +225,7 @@ impl Simulation {
         self.lane.push(taken);
     }
 
-    fn by_priority(&mut self, cohort: &Cohort, add: impl Fn(&mut crate::ledger::PriorityLedger, u64)) {
+    fn by_priority(&mut self, cohort: &Cohort, add: impl Fn(&mut PriorityLedger, u64)) {
         for (part, count) in self.ledger.by_priority.iter_mut().zip(cohort.counts) {
             add(part, count);
         }
@@ -237,7 +235,7 @@ impl Simulation {
     fn sample(&mut self, conditions: &Conditions) -> Step {
         (self.ledger.in_flight, self.ledger.spill_pending) = (self.lag(), self.spilled.len());
         let (at, lag) = (self.now(), self.lag());
-        self.memory_pct = self.model.memory_pct(lag) + conditions.memory_pct;
+        let memory_pct = self.model.memory_pct(lag) + conditions.memory_pct;
         let age = self.lane.front().map_or(0, |front| self.steps - front.step);
         let age = self.model.sample_interval.saturating_mul(age as u32);
         let capacity = self.model.spill.map(|spill| spill.capacity as f64);
@@ -247,7 +245,7 @@ impl Simulation {
             _ => None,
         };
         let readings: Vec<_> = self.manager.signals().iter().map(reading).collect();
-        let level = self.manager.check_all(at, lag, self.memory_pct, readings);
+        let level = self.manager.check_all(at, lag, memory_pct, readings);
         let gradual = GradualPolicy::at(&self.model.gradual, lag, &self.policy.gradual);
         if level != self.policy.level || gradual != self.policy.gradual {
             let (epoch, is_gradual) = (self.policy.epoch + 1, gradual.is_any());
@@ -261,6 +259,6 @@ impl Simulation {
             }
         }
         self.timeline.add(at, &self.manager);
-        Step { at, level, lag, memory_pct: self.memory_pct, spill_pending: self.spilled.len(), age }
+        Step { at, level, lag, memory_pct, spill_pending: self.spilled.len(), age }
     }
 }
